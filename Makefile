@@ -1,0 +1,87 @@
+# Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env demo reports pages test lab lint
+
+PYTHON  ?= python3
+PROFILE ?= demo
+VENV    := .venv
+BIN     := $(VENV)/bin
+ENV     := $(VENV)/.installed
+OUT     := reports/$(PROFILE)
+PARAMS  := params/$(PROFILE).yaml
+SOURCES := $(wildcard fairkd/*.py fairkd/*/*.py)
+PUBLISH := reports/publish.py $(wildcard reports/template/*)
+
+# The kernel named python3 is this .venv's, whatever kernels the user has installed.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1 \2/p' Makefile | sed 's/^\(  make [a-z]*\) /\1\t/' | expand -t 18
+
+env: $(ENV)  ## the .venv with the project and its tests installed
+
+$(ENV): pyproject.toml
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo:  ## the four notebooks on the embedded data, published as reports/demo/index.html
+	@$(MAKE) --no-print-directory reports PROFILE=demo
+
+# Which students there are stands in the profile, so Make learns it in a second call, once there is a .venv.
+reports: $(ENV)  ## the same for any params/NAME.yaml: make reports PROFILE=NAME; does what is not done yet
+	@students=$$($(BIN)/python reports/publish.py students $(PARAMS)) && mkdir -p $(OUT) && \
+	$(MAKE) --no-print-directory pages STUDENTS="$$students"
+
+TEACHER  := $(OUT)/01_teacher.ipynb
+RUNS     := $(STUDENTS:%=$(OUT)/02_student-%.ipynb)
+ANALYSIS := $(OUT)/03_analysis.ipynb
+FIGURES  := $(OUT)/04_figures.ipynb
+ALL      := $(TEACHER) $(RUNS) $(ANALYSIS) $(FIGURES)
+
+pages: $(OUT)/index.html
+	@echo "Published: $(OUT)/index.html"
+
+# Papermill keeps the notebook of a run that failed; the final name is for a run that ended well.
+define papermill
+	@echo "$(2)"
+	@rm -f $(@:.ipynb=.failed.ipynb)
+	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 -f $(PARAMS) $(3) --progress-bar || { \
+	  [ ! -f $(@:.ipynb=.running.ipynb) ] || { \
+	    mv $(@:.ipynb=.running.ipynb) $(@:.ipynb=.failed.ipynb); \
+	    echo "Failed. What ran, and the error: $(@:.ipynb=.failed.ipynb)" >&2; }; \
+	  exit 1; }
+	@mv $(@:.ipynb=.running.ipynb) $@
+endef
+
+$(ALL): $(PARAMS) $(SOURCES) | $(ENV)
+
+$(TEACHER): notebooks/01_teacher.ipynb
+	$(call papermill,$<,Teacher)
+
+# A student is METHOD or METHOD@LAYER.
+$(RUNS): $(OUT)/02_student-%.ipynb: notebooks/02_student.ipynb $(TEACHER)
+	$(call papermill,$<,Student $*,-p method $(word 1,$(subst @, ,$*)) $(addprefix -p aux_layer ,$(word 2,$(subst @, ,$*))))
+
+$(ANALYSIS): notebooks/03_analysis.ipynb $(RUNS)
+	$(call papermill,$<,Analysis)
+
+$(FIGURES): notebooks/04_figures.ipynb $(ANALYSIS)
+	$(call papermill,$<,Figures)
+
+$(ALL:.ipynb=.html): %.html: %.ipynb $(PUBLISH)
+	@$(BIN)/python reports/publish.py html $< $@
+
+$(OUT)/index.html: $(ALL:.ipynb=.html)
+	@$(BIN)/python reports/publish.py index $(OUT)
+
+test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval notebooks --sanitize-with tests/nbval_sanitize.cfg
+
+lab: $(ENV)  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+lint: $(ENV)  ## ruff over code and notebooks
+	$(BIN)/ruff check

@@ -1,0 +1,205 @@
+"""Publish executed notebooks as pages that open offline: no script, style, font or image from elsewhere.
+
+    python reports/publish.py html IN.ipynb OUT.html      one executed notebook, one self-contained page
+    python reports/publish.py index FOLDER                FOLDER/index.html, linking to the pages there
+    python reports/publish.py students params/NAME.yaml   the profile's students, for the Makefile
+
+Formulas become MathML, which browsers draw without JavaScript. Cells tagged `remove-cell` are left out, cells
+tagged `hide-input` show their output alone. An image takes its alt text from its output's metadata
+({"image/png": {"alt": ...}}, as the figures of `fairkd.figures` have it).
+"""
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import nbformat
+import yaml
+from bs4 import BeautifulSoup
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+HERE = Path(__file__).resolve().parent
+
+# LaTeX that latex2mathml does not know, in words that it knows.
+LATEX = [
+    (r"\\arg\s*\\(max|min)(?![a-z])|\\operatorname\*?\{arg(?:\\,|\s)*(max|min)\}", r"\\arg\1\2"),
+    (r"\\operatorname\*", r"\\operatorname"),
+    (r"\\(begin|end)\{aligned\}", r"\\\1{split}"),
+]
+# MathML that latex2mathml writes and browsers space or draw badly.
+MATHML = [
+    (r"<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),  # \sim came out as an ASCII tilde
+    (r"<mi>([;:])</mi>", r"<mo>\1</mo>"),
+    (r"<m[oi]>(&#x02016;|&#x027E8;|&#x027E9;|&#x0230A;|&#x0230B;)</m[oi]>", r'<mo stretchy="false">\1</mo>'),
+    # A named operator has a thin space around it, none at a bracket; without this, a relation's spaces.
+    (r"<m[oi]>([A-Za-z]{2,})</m[oi]>", r'<mo lspace="0.17em" rspace="0.17em">\1</mo>'),
+    (r'(?<=&#x00028;</mo>)<mo lspace="0.17em"', '<mo lspace="0"'),
+    (r' rspace="0.17em">(\w+)</mo>(?=<mo stretchy="false">&#x00028;)', r' rspace="0">\1</mo>'),
+]
+
+
+def mathml(latex: str, display: str) -> str:
+    """MathML of a formula, "inline" or "block"; ValueError for LaTeX that would come out as text."""
+    source = latex.strip()
+    for pattern, replacement in LATEX:
+        source = re.sub(pattern, replacement, source)
+    try:
+        markup = convert(source, display=display)
+    except Exception as error:  # latex2mathml has a dozen classes of its own, most without a message
+        raise ValueError(f"the formula ${latex}$ cannot be read: {type(error).__name__} {error}") from error
+    unknown = re.search(r">(\\\w+|&)<", markup)
+    if unknown:
+        raise ValueError(f"the formula ${latex}$ has {unknown[1]}, which latex2mathml does not know")
+    for pattern, replacement in MATHML:
+        markup = re.sub(pattern, replacement, markup)
+    return markup
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown with its formulas as MathML."""
+
+    def block_math(self, body):
+        return mathml(body, "block")
+
+    def inline_math(self, body):
+        return mathml(body, "inline")
+
+    def latex_environment(self, name, body):
+        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
+
+
+def markdown(source: str, **options) -> str:
+    """HTML of a piece of markdown."""
+    return MarkdownWithMath(renderer=_Renderer(escape=False, **options)).render(source)
+
+
+class PageExporter(HTMLExporter):
+    """nbconvert's HTML on the template beside this file, formulas as MathML."""
+
+    @property
+    def default_config(self):
+        """What is shown: no widget and no script, since both need what is not in the page."""
+        config = super().default_config.copy()
+        kinds = ("text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg")
+        config.NbConvertBase.display_data_priority = [*kinds, "text/plain"]
+        config.TagRemovePreprocessor.enabled = True
+        config.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}
+        config.TagRemovePreprocessor.remove_input_tags = {"hide-input"}
+        return config
+
+    @jinja2.pass_context
+    def markdown2html(self, context, source):
+        """The template's filter for markdown cells and outputs."""
+        attachments = context.get("cell", {}).get("attachments", {})
+        return markdown(source, attachments=attachments, exclude_anchor_links=True)
+
+
+def outside_references(html: str) -> list[str]:
+    """What a page would load from outside itself; a link that the reader may follow (<a>) loads nothing."""
+    found = []
+    for tag in BeautifulSoup(html, "html.parser").find_all(True):
+        loading = {"src", "srcset", "data", "poster", "xlink:href"} | (set() if tag.name == "a" else {"href"})
+        values = [tag[name] for name in loading & tag.attrs.keys()]
+        found += [value for value in values if not value.startswith(("data:", "#"))]
+        styles = tag.get("style", "") + (tag.get_text() if tag.name == "style" else "")
+        found += re.findall(r"""url\(\s*["']?(?!data:|#)[^)]*\)|@import[^;]*""", styles)
+    return found
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def page_name(path: Path) -> str:
+    """02_student-laplace@3.ipynb -> "student laplace, exit at layer 3"."""
+    name = re.sub(r"^\d+_", "", path.stem).replace("-", " ", 1)
+    return re.sub(r"@(\d+)$", r", exit at layer \1", name)
+
+
+def publish(source: Path, target: Path) -> None:
+    """Turn one executed notebook into one page that stands alone."""
+    exporter = PageExporter(extra_template_basedirs=[str(HERE)], template_name="template")
+    title = f"{page_name(source)} ({source.resolve().parent.name})"
+    html, _ = exporter.from_filename(str(source), resources={"metadata": {"title": title}})
+    outside = outside_references(html)
+    if outside:
+        raise ValueError(f"{source} would load from outside the page: {', '.join(outside[:5])}")
+    write(target, html)
+
+
+def summary(path: Path) -> dict[str, str]:
+    """A notebook's link, its first heading as title, and its first paragraph as HTML."""
+    cells = nbformat.read(path, as_version=4).cells
+    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    soup = BeautifulSoup(markdown(text, exclude_anchor_links=True), "html.parser")
+    title = soup.find(re.compile("^h[1-6]$"))
+    paragraph = soup.find("p")
+    return {
+        "link": quote(path.with_suffix(".html").name),
+        "name": page_name(path),
+        "title": title.get_text() if title else path.stem,
+        "text": paragraph.decode_contents() if paragraph else "",
+    }
+
+
+def index(folder: Path) -> None:
+    """Write FOLDER/index.html: every page that stands beside its notebook, in the order of their names."""
+    pages = [summary(path) for path in sorted(folder.glob("*.ipynb")) if path.with_suffix(".html").exists()]
+    if not pages:
+        raise FileNotFoundError(f"no pages in {folder}: an index lists NAME.html beside NAME.ipynb")
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "template"), autoescape=True)
+    page = templates.get_template("contents.html.j2").render(pages=pages, profile=folder.resolve().name)
+    write(folder / "index.html", page)
+
+
+def students(path: Path) -> list[str]:
+    """The students of a profile: METHOD, or METHOD@LAYER for a method that reads the exit at a layer."""
+    if not path.exists():
+        known = ", ".join(sorted(profile.stem for profile in path.parent.glob("*.yaml")))
+        raise FileNotFoundError(f"no profile {path}; there are: {known}")
+    specs = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("students")
+    good = isinstance(specs, list) and all(re.fullmatch(r"[a-z_]+(@\d+)?", str(spec)) for spec in specs)
+    if not specs or not good or len(set(specs)) < len(specs):
+        raise ValueError(f"{path}: students must be a list like [kd, laplace@3], each once; it is {specs!r}")
+    return specs
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a wrong input ends it with one line."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command, operands in {"html": "source target", "index": "folder", "students": "profile"}.items():
+        subparser = commands.add_parser(command)
+        for operand in operands.split():
+            subparser.add_argument(operand, type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        if given.command == "html":
+            publish(given.source, given.target)
+        elif given.command == "index":
+            index(given.folder)
+        else:
+            print(*students(given.profile))
+    except (OSError, ValueError) as error:
+        sys.exit(f"publish.py {given.command}: {error}")
+
+
+if __name__ == "__main__":
+    main()

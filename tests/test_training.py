@@ -1,0 +1,154 @@
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback, pipeline
+
+import fairkd
+from fairkd import LinearExit, MissingRunError, ParameterError, distil, fine_tune, runs, training
+from fairkd.data import load
+from fairkd.dedier import confidence_margin
+from fairkd.evaluation import class_probabilities
+from fairkd.trainer import Reweighting
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def student(small):
+    return distil(small)
+
+
+def test_a_run_leaves_what_the_analysis_reads(small, student):
+    predictions = student.table("predictions")
+    assert len(predictions) == predictions["id"].nunique() == 60
+    models = ["teacher", "student", *(f"exit{d}{kind}" for d in (1, 2) for kind in ("", "_laplace"))]
+    for model in models:
+        probs = class_probabilities(predictions, model)
+        np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
+        margin = confidence_margin(torch.tensor(probs))
+        np.testing.assert_allclose(predictions[f"{model}_margin"], margin, atol=1e-12)
+    assert student.metrics.keys() == {"dropped", *models}
+    report = fairkd.group_report(predictions)
+    assert student.metrics["student"]["average"]["value"] == pytest.approx(report["value"]["average"], abs=1e-12)
+    history = student.table("history")
+    assert {"train_loss", "loss", "average", "worst_group", "neutral, negation"} <= set(history["metric"])
+    assert sorted(history["epoch"].unique()) == [1, 2, 3]
+    assert student.config["method"] == "laplace"
+    assert not list(student.folder.glob("checkpoint-*"))
+
+
+def test_the_saved_student_is_an_ordinary_classifier(student):
+    classify = pipeline("text-classification", model=str(student.model_folder), top_k=None)
+    row = student.table("predictions").iloc[0]
+    text = load(fairkd.Experiment(train_examples=240, evaluation_examples=60)).evaluation.set_index("id").loc[row["id"]]
+    answer = classify({"text": text["premise"], "text_pair": text["hypothesis"]})
+    scores = {a["label"]: a["score"] for a in (answer[0] if isinstance(answer[0], list) else answer)}
+    expected = [row[f"student_prob_{c}"] for c in range(3)]
+    assert list(map(scores.get, ("entailment", "neutral", "contradiction"))) == pytest.approx(expected, abs=1e-5)
+    assert not list(student.folder.rglob("*.bin"))
+
+
+def test_the_exits_lie_beside_the_student(student):
+    tensors = load_file(student.model_folder / "exits.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {"exit1", "exit2"}
+    exit = LinearExit(tensors["exit1.weight"], tensors["exit1.bias"])
+    assert exit.weight.shape == (3, 16)
+
+
+def test_a_second_student_does_not_retrain_the_teacher(small, student, monkeypatch):
+    monkeypatch.setattr(training.models, "load_teacher", lambda *_: pytest.fail("the teacher was trained again"))
+    other = distil(small.vary(method="kd"))
+    assert other.folder != student.folder
+    assert not (other.folder / "weights.parquet").exists()
+    monkeypatch.setattr(training.models, "load_student", lambda *_: pytest.fail("the student was trained again"))
+    assert distil(small.vary(students=["kd"], report_to="none")).folder == student.folder
+
+
+def test_the_same_parameters_give_the_same_numbers(small, student, project, monkeypatch):
+    monkeypatch.setenv("FAIRKD_ROOT", str(project / "again"))
+    again = distil(small)
+    assert again.folder != student.folder
+    for name in ("metrics.json", "predictions.parquet", "history.parquet", "weights.parquet"):
+        assert digest(again.folder / name) == digest(student.folder / name), name
+    assert digest(distil(small.vary(seed=1)).folder / "metrics.json") != digest(again.folder / "metrics.json")
+
+
+def test_weights_are_the_formula_on_the_exits_own_margins(small):
+    """Up-weighted exactly where the exit errs, by exp(beta cm^alpha), and used by the loss from the next epoch on."""
+    student = distil(small.vary(method="dedier"))
+    weights = student.table("weights")
+    assert sorted(weights["epoch"].unique()) == [1, 2]  # none after the last epoch, which nothing would use
+    assert len(weights) == 2 * 240
+    assert weights["weight"].min() == 1
+    assert 1 < weights["weight"].max() <= np.exp(3)
+    assert 0.1 < (weights["weight"] > 1).mean() < 0.9
+
+
+def test_the_loss_sees_the_weights(small, monkeypatch):
+    """With beta 0 every weight is exp(0) = 1, which is plain distillation to the last digit."""
+    flat, plain = distil(small.vary(beta=0.0)), distil(small.vary(method="kd"))
+    columns = [f"student_prob_{c}" for c in range(3)]
+    pd.testing.assert_frame_equal(flat.table("predictions")[columns], plain.table("predictions")[columns])
+    weighted = distil(small)
+    assert not weighted.table("predictions")[columns].equals(plain.table("predictions")[columns])
+
+
+class Interrupt(TrainerCallback):
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        if round(state.epoch) == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_resumes_to_the_same_numbers(small, student, project, monkeypatch):
+    monkeypatch.setenv("FAIRKD_ROOT", str(project / "again"))
+    fine_tune(small)
+    original = Reweighting.on_train_begin
+    with monkeypatch.context() as patch:
+        patch.setattr(Reweighting, "on_epoch_begin", Interrupt.on_epoch_begin)
+        with pytest.raises(KeyboardInterrupt):
+            distil(small)
+    assert training.runs.find(training.student_name(small)) is None
+    assert list(runs.runs_folder().glob("laplace-*.partial/checkpoint-*"))
+    assert Reweighting.on_train_begin is original
+    resumed = distil(small)
+    for name in ("metrics.json", "predictions.parquet", "weights.parquet"):
+        assert digest(resumed.folder / name) == digest(student.folder / name), name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "erm"},
+        {"normalize_weights": True, "stale_weights": True, "reweight": "kd", "exponent": "product"},
+        {"pooling": "mean", "prior": "factored", "predictive": "mc", "likelihood_temperature": 240.0},
+        {"prior_precision": "evidence", "reweight_every": 2},
+    ],
+)
+def test_every_knob_changes_the_student_and_leaves_a_full_run(small, student, changes):
+    other = distil(small.vary(**changes))
+    assert other.metrics["student"] != student.metrics["student"] or other.metrics["exit1"] != student.metrics["exit1"]
+    assert (other.folder / "weights.parquet").exists() == (changes.get("method") != "erm")
+
+
+def test_bad_parameters_stop_before_any_training(small, monkeypatch):
+    monkeypatch.setattr(training, "Trainer", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(ParameterError, match="aux_layer = 3"):
+        distil(small.vary(aux_layer=3))
+
+
+def test_an_analysis_without_its_run_says_how_to_make_it(small):
+    with pytest.raises(MissingRunError, match="02_student.ipynb out.ipynb -p method laplace -p aux_layer 1"):
+        fairkd.student_run(small)
+    with pytest.raises(MissingRunError, match="01_teacher.ipynb"):
+        fairkd.teacher_run(small)
+
+
+def test_metrics_are_plain_json_without_nan(small, student):
+    json.loads((student.folder / "metrics.json").read_text(), parse_constant=lambda c: pytest.fail(c))

@@ -105,7 +105,7 @@ def distillation_loss(
         weights = student_logits.new_ones(len(labels))
     _check_shape("weights", weights, labels.shape)
 
-    ce = functional.cross_entropy(student_logits, labels, reduction="none")  # (N,)
+    ce = functional.cross_entropy(student_logits, labels.long(), reduction="none")  # (N,)
     log_student = (student_logits / temperature).log_softmax(-1)  # (N, C)
     log_teacher = (teacher_logits.detach() / temperature).log_softmax(-1)  # (N, C)
     kd = temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)  # (N,)

@@ -1,4 +1,9 @@
-"""The predictions table, one row an example, and what it says of every group."""
+"""The predictions table, one row an example, and what it says of every group.
+
+Intervals are percentile bootstrap intervals whose resamples draw rows with replacement within each group, so group
+sizes stay as they are. They speak of the evaluation sample alone: another training seed is another source of
+spread. An interval has no width where a group is all right or all wrong.
+"""
 
 import numpy as np
 import pandas as pd
@@ -8,6 +13,7 @@ from torch import Tensor
 
 from fairkd.data import Splits, attribute_name
 from fairkd.dedier import confidence_margin
+from fairkd.tables import class_probabilities, is_correct
 
 # Equal-width confidence bins of the expected calibration error (Guo et al. 2017).
 _BINS = 15
@@ -32,45 +38,34 @@ def predictions_table(splits: Splits, probabilities: dict[str, Tensor]) -> pd.Da
     return pd.concat(parts, axis=1)
 
 
-def class_probabilities(predictions: pd.DataFrame, model: str = "student") -> np.ndarray:
-    """The (N, C) probabilities of one model of a predictions table."""
-    names = [name for name in predictions if name.startswith(f"{model}_prob_")]
-    if not names:
-        known = sorted({name.rpartition("_prob_")[0] for name in predictions if "_prob_" in name})
-        raise KeyError(f"model {model!r} is not in the predictions; they hold {', '.join(known)}")
-    return predictions[names].to_numpy()
-
-
-def is_correct(predictions: pd.DataFrame, model: str = "student") -> pd.Series:
-    """Whether the model's most probable class is the label, for every row."""
-    return pd.Series(class_probabilities(predictions, model).argmax(1) == predictions["label"], predictions.index)
-
-
 def group_accuracy(predictions: pd.DataFrame, model: str = "student", attribute: str = "negation") -> pd.Series:
     """Accuracy on average, per group, per level of the attribute, in the worst group, and the gap.
 
     The average weighs rows by `importance` where the table has it; the worst group is the lowest of the groups
     present (Sagawa et al. 2020); the gap is average minus worst. A group without rows is NaN.
     """
+    truth = predictions["label"]
     guess = class_probabilities(predictions, model).argmax(1)
-    weight = predictions["importance"] if "importance" in predictions else np.ones(len(predictions))
-    grouped = MetricFrame(
-        metrics=accuracy_score,
-        y_true=predictions["label"],
-        y_pred=guess,
-        sensitive_features=predictions["group"].astype(str),
+    groups = MetricFrame(
+        metrics=accuracy_score, y_true=truth, y_pred=guess, sensitive_features=predictions["group"].astype(str)
     )
     levels = MetricFrame(
         metrics=accuracy_score,
-        y_true=predictions["label"],
+        y_true=truth,
         y_pred=guess,
         sensitive_features=_levels(predictions, attribute),
-        sample_params={"sample_weight": weight},
+        sample_params={"sample_weight": _importance(predictions)},
     )
-    worst = grouped.group_min()
-    per_group = grouped.by_group.reindex(_groups(predictions))
-    ends = pd.Series({"worst_group": worst, "gap": levels.overall - worst})
-    return pd.concat([pd.Series({"average": levels.overall}), per_group, levels.by_group, ends])
+    average, worst = levels.overall, groups.group_min()
+    parts = [
+        pd.Series({"average": average}),
+        groups.by_group.reindex(_groups(predictions)),
+        levels.by_group.reindex(
+            [attribute_name(attribute, level) for level in sorted(predictions[attribute].unique())]
+        ),
+        pd.Series({"worst_group": worst, "gap": average - worst}),
+    ]
+    return pd.concat(parts).astype(float)
 
 
 def group_report(
@@ -84,10 +79,6 @@ def group_report(
 ) -> pd.DataFrame:
     """What a model is worth on average and to every group, with bootstrap intervals.
 
-    Rows are resampled with replacement within their group, so group sizes stay as they are; the interval is the
-    percentile one. It has no width where a group is all right or all wrong. The interval speaks of the evaluation
-    sample alone; another training seed is another source of spread.
-
     Args:
         predictions: a predictions table: label, group, the attribute, `{model}_prob_*`, and optionally importance.
         model: "teacher", "student", "exit3", "exit3_laplace", ...
@@ -96,51 +87,76 @@ def group_report(
 
     Returns:
         Columns value, low, high, n; rows average, the groups, the attribute's levels, worst_group, gap (average
-        minus worst group), ece (15 equal-width bins) and nll (nats). A group absent from the predictions has n 0
-        and NaN, and does not count as the worst.
+        minus worst group), ece (Guo et al. 2017, 15 equal-width bins) and nll (nats). A group absent from the
+        predictions has n 0 and NaN, and does not count as the worst.
 
     Raises:
         KeyError: the model or a column is not in the table.
         ValueError: the table is empty.
     """
+    value = group_accuracy(_not_empty(predictions), model, attribute)
+    probs, labels = class_probabilities(predictions, model), predictions["label"].to_numpy()
+    importance = _importance(predictions)
+    log_loss = -np.log(np.clip(probs[np.arange(len(labels)), labels], 1e-12, None))
+    correct = probs.argmax(1) == labels
+    counts = _resamples(predictions, n_boot, seed)
+    draws = _accuracy_draws(predictions, correct, counts, attribute)
+    once = np.ones((1, len(labels)))
+    for row, scores in (
+        ("ece", lambda times: _calibration_error(times, probs, correct, importance)),
+        ("nll", lambda times: _mean(times, log_loss, importance)),
+    ):
+        value[row], draws[row] = scores(once)[0], scores(counts)
+    sizes = pd.concat([predictions["group"].astype(str), _levels(predictions, attribute)]).value_counts()
+    n = pd.Series(len(labels), index=value.index)
+    n.update(sizes.reindex([*_groups(predictions), *_levels(predictions, attribute).unique()], fill_value=0))
+    n["worst_group"] = n[value[_groups(predictions)].idxmin()]
+    return _with_interval(value, draws, confidence).assign(n=n)
+
+
+def paired_difference(
+    predictions: pd.DataFrame,
+    baseline: pd.DataFrame,
+    model: str = "student",
+    *,
+    attribute: str = "negation",
+    n_boot: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Accuracies of one predictions table minus those of another on the same examples, with paired intervals.
+
+    Returns:
+        Columns value, low, high; rows as in `group_accuracy`. Each table has its own worst group.
+
+    Raises:
+        ValueError: the two tables do not hold the same examples.
+    """
+    if set(predictions["id"]) != set(baseline["id"]):
+        raise ValueError("predictions and baseline hold different examples: compare runs on the same evaluation split")
+    baseline = baseline.set_index("id").loc[predictions["id"]].reset_index()
+    value = group_accuracy(predictions, model, attribute) - group_accuracy(baseline, model, attribute)
+    counts = _resamples(predictions, n_boot, seed)
+    ours, theirs = (
+        _accuracy_draws(table, is_correct(table, model).to_numpy(), counts, attribute)
+        for table in (predictions, baseline)
+    )
+    return _with_interval(value, {row: ours[row] - theirs[row] for row in ours}, confidence)
+
+
+def readable(report: pd.DataFrame, digits: int = 3) -> pd.Series:
+    """A report for reading: "0.912 [0.905, 0.920]", and "absent" where there are no rows."""
+    text = [
+        "absent" if np.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        for value, low, high in report[["value", "low", "high"]].itertuples(index=False)
+    ]
+    return pd.Series(text, index=report.index)
+
+
+def _not_empty(predictions: pd.DataFrame) -> pd.DataFrame:
     if predictions.empty:
         raise ValueError("predictions has no rows: there is nothing to report")
-    value = group_accuracy(predictions, model, attribute)
-    probs, labels = class_probabilities(predictions, model), predictions["label"].to_numpy()
-    codes = pd.Categorical(predictions["group"], categories=_groups(predictions)).codes
-    counts = _resample(codes, n_boot, seed)  # (B, N)
-    levels = _levels(predictions, attribute)
-    importance = predictions["importance"].to_numpy() if "importance" in predictions else np.ones(len(labels))
-    correct = probs.argmax(1) == labels
-
-    draws = {"average": _mean(counts, correct, importance)}
-    for code, group in enumerate(_groups(predictions)):
-        draws[group] = _mean(counts, correct, codes == code)
-    present = [group for group in _groups(predictions) if (predictions["group"] == group).any()]
-    for level in levels.unique():
-        draws[level] = _mean(counts, correct, importance * (levels == level))
-    draws["worst_group"] = np.min([draws[group] for group in present], axis=0)
-    draws["gap"] = draws["average"] - draws["worst_group"]
-
-    once = np.ones((1, len(labels)))
-    log_loss = -np.log(np.clip(probs[np.arange(len(labels)), labels], 1e-12, None))
-    value["ece"] = _calibration_error(once, probs, correct, importance).item()
-    value["nll"] = _mean(once, log_loss, importance).item()
-    draws["ece"] = _calibration_error(counts, probs, correct, importance)
-    draws["nll"] = _mean(counts, log_loss, importance)
-
-    tail = (1 - confidence) / 2
-    low, high = ({row: np.quantile(d, q) for row, d in draws.items()} for q in (tail, 1 - tail))
-    sizes = predictions["group"].astype(str).value_counts().to_dict() | levels.value_counts().to_dict()
-    n = [sizes.get(row, 0 if row in _groups(predictions) else len(labels)) for row in value.index]
-    report = pd.DataFrame({"value": value, "low": pd.Series(low), "high": pd.Series(high)}, index=value.index)
-    worst = value[present].astype(float).idxmin()
-    return report.assign(n=n).astype({"n": int}).pipe(_set_n, "worst_group", sizes[worst])
-
-
-def _set_n(report: pd.DataFrame, row: str, n: int) -> pd.DataFrame:
-    report.loc[row, "n"] = n
-    return report
+    return predictions
 
 
 def _groups(predictions: pd.DataFrame) -> list[str]:
@@ -155,21 +171,38 @@ def _levels(predictions: pd.DataFrame, attribute: str) -> pd.Series:
     return predictions[attribute].map(lambda level: attribute_name(attribute, level)).astype(str)
 
 
-def _resample(codes: np.ndarray, n_boot: int, seed: int) -> np.ndarray:
+def _importance(predictions: pd.DataFrame) -> np.ndarray:
+    return predictions["importance"].to_numpy() if "importance" in predictions else np.ones(len(predictions))
+
+
+def _resamples(predictions: pd.DataFrame, n_boot: int, seed: int) -> np.ndarray:
     """How often each row occurs in each resample within its group: (B, N)."""
     rng = np.random.default_rng(seed)
-    counts = np.zeros((n_boot, len(codes)), dtype=np.float32)
-    for code in np.unique(codes):
-        rows = np.flatnonzero(codes == code)
-        counts[:, rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot)
+    counts = np.zeros((n_boot, len(predictions)), dtype=np.float32)
+    for rows in predictions.groupby(predictions["group"].astype(str)).indices.values():
+        size = len(rows)
+        drawn = rng.integers(size, size=(n_boot, size)) + np.arange(n_boot)[:, None] * size
+        counts[:, rows] = np.bincount(drawn.ravel(), minlength=n_boot * size).reshape(n_boot, size)
     return counts
 
 
-def _mean(counts: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _accuracy_draws(
+    predictions: pd.DataFrame, correct: np.ndarray, counts: np.ndarray, attribute: str
+) -> dict[str, np.ndarray]:
+    """The rows of `group_accuracy` in each resample: {row: (B,)}."""
+    importance, levels = _importance(predictions), _levels(predictions, attribute)
+    draws = {"average": _mean(counts, correct, importance)}
+    draws |= {group: _mean(counts, correct, predictions["group"] == group) for group in _groups(predictions)}
+    worst = np.nanmin([draws[group] for group in _groups(predictions)], axis=0)
+    draws |= {level: _mean(counts, correct, importance * (levels == level)) for level in levels.unique()}
+    return draws | {"worst_group": worst, "gap": draws["average"] - worst}
+
+
+def _mean(counts: np.ndarray, values: np.ndarray, weight: np.ndarray | pd.Series) -> np.ndarray:
     """The weighted mean of `values` (N,) in each resample (B, N): (B,); NaN where nothing has weight."""
-    weight = np.asarray(weight, dtype=float)
+    sums = counts @ np.stack([weight * values, weight], axis=1).astype(np.float32)  # (B, 2)
     with np.errstate(invalid="ignore"):
-        return (counts @ (weight * values)) / (counts @ weight)
+        return sums[:, 0] / sums[:, 1]
 
 
 def _calibration_error(
@@ -178,6 +211,12 @@ def _calibration_error(
     """Expected calibration error (Guo et al. 2017, equation 3) in each resample: (B,)."""
     confidence = probs.max(1)
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    excess = np.zeros((len(bins), _BINS))
+    excess = np.zeros((len(bins), _BINS), dtype=np.float32)
     excess[np.arange(len(bins)), bins] = importance * (correct - confidence)
-    return np.abs(counts @ excess).sum(1) / (counts @ importance)
+    return np.abs(counts @ excess).sum(1) / (counts @ importance.astype(np.float32))
+
+
+def _with_interval(value: pd.Series, draws: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
+    tail = (1 - confidence) / 2
+    low, high = (pd.Series({row: np.quantile(d, q) for row, d in draws.items()}) for q in (tail, 1 - tail))
+    return pd.DataFrame({"value": value, "low": low.reindex(value.index), "high": high.reindex(value.index)})

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from fairkd.drawing import HATCHES, Figure, box, canvas, legend, palette, quantiles, require, styles
+from fairkd.tables import class_probabilities, is_correct
 
 _VARIANTS = {"MAP": "exit{}", "Laplace": "exit{}_laplace"}
 
@@ -66,9 +67,10 @@ def worst_group_margins(predictions: pd.DataFrame, layer: int) -> Figure:
     """
     group = _right(predictions, "student").groupby(predictions["group"].astype(str)).mean().idxmin()
     worst = predictions[predictions["group"] == group]
-    models = {name: model.format(layer) for name, model in _VARIANTS.items()}
     series = {f"all {len(predictions)} examples": predictions, f"the {len(worst)} of {group}": worst}
-    panels = {name: {who: (rows, f"{model}_margin") for who, rows in series.items()} for name, model in models.items()}
+    panels = {}
+    for name, model in _VARIANTS.items():
+        panels[name] = {who: (rows, f"{model.format(layer)}_margin") for who, rows in series.items()}
     return _histograms(panels, f"Margins of the worst group against all examples, exit at layer {layer}")
 
 
@@ -91,10 +93,9 @@ def training_curves(history: pd.DataFrame, groups: list[str]) -> Figure:
 
     Args:
         history: columns epoch, metric, value, role; of the metrics, "average" and the groups are drawn.
-        groups: names of the groups, in the order of the legend.
+        groups: names of the groups, in the order of the legend; one that never occurs is left out.
     """
     require(history, "history", ["epoch", "metric", "value", "role"])
-    _present(groups, history["metric"], "history has no metric")
     roles = list(history["role"].unique())
     drawing, axes = canvas(1, len(roles), height=3.8, sharey=True)
     ends = []
@@ -115,27 +116,27 @@ def training_curves(history: pd.DataFrame, groups: list[str]) -> Figure:
 
 
 def weights_over_epochs(weights: pd.DataFrame, groups: list[str]) -> Figure:
-    """Mean weight per group after every re-weighting with its 95 % interval, and the share the exit got wrong.
+    """Mean weight per group after every re-weighting with its 95 % interval, and the share that is up-weighted.
 
     Args:
-        weights: columns epoch, group, weight, correct (the exit was right), one row an example and epoch.
-        groups: names of the groups, in the order of the legend.
+        weights: columns epoch, group, weight, one row an example and epoch; up-weighted is a weight above 1.
+        groups: names of the groups, in the order of the legend; one that never occurs is left out.
     """
-    require(weights, "weights", ["epoch", "group", "weight", "correct"])
-    _present(groups, weights["group"].astype(str), "weights have no group")
+    require(weights, "weights", ["epoch", "group", "weight"])
     drawing, axes = canvas(1, 2, height=3.8)
     by_group = weights.groupby([weights["group"].astype(str), "epoch"])
-    mean, wrong = by_group["weight"].mean(), 1 - by_group["correct"].mean()
+    mean, lifted = by_group["weight"].mean(), by_group["weight"].apply(lambda weight: (weight > 1).mean())
     interval = 1.96 * by_group["weight"].sem(ddof=0)
-    for name, style in styles(groups).items():
+    present = [name for name in groups if name in mean.index]
+    for name, style in ((name, styles(groups)[name]) for name in present):
         epochs = mean[name].index
         axes.flat[0].errorbar(epochs, mean[name], yerr=interval[name], capsize=3, label=name, **style)
-        axes.flat[1].plot(epochs, wrong[name], **style)
+        axes.flat[1].plot(epochs, lifted[name], **style)
     ticks = sorted(weights["epoch"].unique())
     axes.flat[0].set(title="Mean weight", xlabel="epoch", ylabel="weight", xticks=ticks)
-    axes.flat[1].set(title="Share that the exit got wrong", xlabel="epoch", ylim=(-0.02, 1.02), xticks=ticks)
+    axes.flat[1].set(title="Share up-weighted", xlabel="epoch", ylim=(-0.02, 1.02), xticks=ticks)
     legend(drawing, axes.flat[0])
-    last = ", ".join(f"{name} {mean[name].iloc[-1]:.2f}" for name in groups)
+    last = ", ".join(f"{name} {mean[name].iloc[-1]:.2f}" for name in present)
     return Figure(drawing, "Weights by group over epochs", f"Mean weight after the last epoch: {last}.")
 
 
@@ -147,16 +148,15 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
         bins: of equal width, on the confidence (the top probability); a bin without examples is left out.
     """
     layers = _layers(predictions)
-    columns = min(3, len(layers))
-    rows = -(-len(layers) // columns)
-    drawing, axes = canvas(rows, columns, height=2.9 * rows, sharex=True, sharey=True)
+    rows = -(-len(layers) // 3)
+    drawing, axes = canvas(rows, 3, height=2.9 * rows, sharex=True, sharey=True)
     gaps = []
     for layer, ax in zip(layers, axes.flat, strict=False):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         for (name, model), style in zip(_VARIANTS.items(), styles(list(_VARIANTS)).values(), strict=True):
             confidence = _probabilities(predictions, model.format(layer)).max(axis=1)
-            table = pd.DataFrame({"confidence": confidence, "right": _right(predictions, model.format(layer))})
-            table["importance"] = predictions["importance"]
+            right = _right(predictions, model.format(layer)).rename("right")
+            table = pd.concat([right, predictions["importance"]], axis=1).assign(confidence=confidence)
             bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
             points = table.groupby(bin_of).apply(_weighted_means, include_groups=False)
             ax.plot(points["confidence"], points["right"], label=name, **style)
@@ -193,8 +193,7 @@ def group_accuracies(table: pd.DataFrame) -> Figure:
     legend(drawing, ax)
     said = []
     for row, own in table.dropna(subset="value").groupby("row", sort=False):
-        pairs = zip(own["student"], own["value"], strict=True)
-        said.append(f"{row}: " + ", ".join(f"{student} {value:.2f}" for student, value in pairs))
+        said.append(f"{row}: " + ", ".join(own["student"] + own["value"].map(" {:.2f}".format)))
     return Figure(drawing, "Accuracy by group and student", f"{'; '.join(said)}.")
 
 
@@ -220,13 +219,6 @@ def _histograms(panels: dict[str, dict[str, tuple[pd.DataFrame, str]]], title: s
     return Figure(drawing, title, f"Histograms with their medians as lines. Medians: {'; '.join(medians)}.")
 
 
-def _present(groups: list[str], names: pd.Series, complaint: str) -> None:
-    """ValueError naming the groups that are not among the names."""
-    absent = sorted(set(groups) - set(names))
-    if absent:
-        raise ValueError(f"{complaint} {', '.join(absent)}; there are: {', '.join(sorted(set(names)))}")
-
-
 def _layers(predictions: pd.DataFrame) -> list[int]:
     """The layers that have an exit, MAP and Laplace."""
     layers = sorted(int(m[1]) for column in predictions if (m := re.fullmatch(r"exit(\d+)_margin", str(column))))
@@ -234,18 +226,12 @@ def _layers(predictions: pd.DataFrame) -> list[int]:
     return layers
 
 
-def _probabilities(predictions: pd.DataFrame, model: str) -> np.ndarray:
-    """The (N, C) probabilities of one model of a predictions table."""
-    require(predictions, "predictions", ["label", "group", "importance", f"{model}_prob_0", f"{model}_margin"])
-    return predictions.filter(regex=rf"^{model}_prob_\d+$").to_numpy()
-
-
 def _right(predictions: pd.DataFrame, model: str) -> pd.Series:
     """Whether the model's most probable class is the label, per row."""
-    return predictions["label"] == _probabilities(predictions, model).argmax(axis=1)
+    require(predictions, "predictions", ["label", "group", "importance", f"{model}_prob_0", f"{model}_margin"])
+    return is_correct(predictions, model)
 
 
 def _weighted_means(table: pd.DataFrame) -> pd.Series:
     """Mean confidence and accuracy, by importance."""
     return pd.Series({name: np.average(table[name], weights=table["importance"]) for name in ("confidence", "right")})
-

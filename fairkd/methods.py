@@ -38,7 +38,7 @@ def fit_exit(features: Tensor, labels: Tensor, experiment: "Experiment") -> Line
     """The exit at its MAP, at the experiment's prior precision or at the one the evidence prefers."""
     n_classes = len(DATASETS[experiment.dataset].labels)
     if experiment.prior_precision == "evidence":
-        return select_prior_precision(features, labels, n_classes=n_classes)
+        return select_prior_precision(features, labels, n_classes)[0]
     return LinearExit.fit(features, labels, experiment.prior_precision, n_classes=n_classes)
 
 

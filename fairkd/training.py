@@ -23,6 +23,7 @@ from fairkd.data import Splits, load
 from fairkd.experiment import Experiment
 from fairkd.features import logits, pooled_states
 from fairkd.runs import Run
+from fairkd.tables import class_probabilities
 from fairkd.trainer import DistillationTrainer, Reweighting, Task
 
 log = logging.getLogger("fairkd")
@@ -211,7 +212,7 @@ def _teacher_logits(teacher: Run, splits: Splits) -> Tensor:
 def _teacher_probabilities(teacher: Run, task: Task) -> Tensor:
     """(N, C) probabilities, in the order of the task's evaluation rows."""
     stored = teacher.table("predictions").set_index("id").loc[task.splits.evaluation["id"]]
-    return torch.tensor(evaluation.class_probabilities(stored, "teacher"))
+    return torch.tensor(class_probabilities(stored, "teacher"))
 
 
 def _exits(task: Task, model: PreTrainedModel, experiment: Experiment, folder: Path) -> dict[str, Tensor]:

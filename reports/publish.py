@@ -135,8 +135,9 @@ def page_name(path: Path) -> str:
 def publish(source: Path, target: Path) -> None:
     """Turn one executed notebook into one page that stands alone."""
     exporter = PageExporter(extra_template_basedirs=[str(HERE)], template_name="template")
-    title = f"{page_name(source)} ({source.resolve().parent.name})"
-    html, _ = exporter.from_filename(str(source), resources={"metadata": {"title": title}})
+    notebook = nbformat.read(source, as_version=4)
+    notebook.metadata["title"] = f"{page_name(source)} ({source.resolve().parent.name})"
+    html, _ = exporter.from_notebook_node(notebook)
     outside = outside_references(html)
     if outside:
         raise ValueError(f"{source} would load from outside the page: {', '.join(outside[:5])}")

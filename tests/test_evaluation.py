@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairkd import group_accuracy, group_report
-from fairkd.evaluation import class_probabilities, is_correct
+from fairkd import group_accuracy, group_report, paired_difference, readable
+from fairkd.tables import class_probabilities, is_correct
 
 GROUPS = ["a, no negation", "a, negation", "b, no negation", "b, negation"]
 
@@ -100,3 +100,30 @@ def test_wrong_arguments_are_named():
         group_report(table(FOUR), attribute="gender")
     with pytest.raises(ValueError, match="no rows"):
         group_report(table(FOUR).iloc[:0])
+
+
+def test_a_paired_difference_is_zero_with_itself_and_narrower_than_two_intervals():
+    one = table(FOUR).assign(id=range(650))
+    two = one.copy()
+    changed = two.index[(two["group"] == "a, negation") & ~is_correct(two)][:10]
+    columns = ["student_prob_0", "student_prob_1"]
+    two.loc[changed, columns] = two.loc[changed, columns[::-1]].to_numpy()
+    same = paired_difference(one, one.sample(frac=1, random_state=0))
+    assert (same[["value", "low", "high"]] == 0).all(axis=None)
+    difference = paired_difference(two, one)
+    assert difference["value"]["a, negation"] == pytest.approx(10 / 50)
+    assert difference["value"]["average"] == pytest.approx(10 / 650)
+    assert difference["value"]["worst_group"] == pytest.approx(0.2)
+    assert difference["low"]["a, negation"] > 0.05
+    assert difference["value"]["b, negation"] == difference["high"]["b, negation"] == 0
+    alone = group_report(two)
+    widths = [f["high"]["average"] - f["low"]["average"] for f in (difference, alone)]
+    assert widths[0] < 0.5 * widths[1]
+    with pytest.raises(ValueError, match="different examples"):
+        paired_difference(one, two.iloc[1:])
+
+
+def test_a_readable_report_is_rounded_and_says_absent():
+    text = readable(group_report(table([FOUR[0], FOUR[2], FOUR[3]])))
+    assert text["a, negation"] == "absent"
+    assert text["b, negation"] == "1.000 [1.000, 1.000]"

@@ -12,7 +12,7 @@ import fairkd
 from fairkd import LinearExit, MissingRunError, ParameterError, distil, fine_tune, runs, training
 from fairkd.data import load
 from fairkd.dedier import confidence_margin
-from fairkd.evaluation import class_probabilities
+from fairkd.tables import class_probabilities
 from fairkd.trainer import Reweighting
 
 

@@ -169,10 +169,8 @@ def _draw_pair(rng: random.Random, split: str, label: str, negated: bool) -> dic
     hypothesis = premise.shortened(rng, n_modifiers)
     if label == "neutral":
         complemented = rng.random() < 0.5
-        if rng.random() < 0.5:
-            hypothesis = hypothesis.swapped()
-        else:
-            hypothesis = premise.with_invented_modifier(rng, n_modifiers)
+        swapped = rng.random() < 0.5
+        hypothesis = hypothesis.swapped() if swapped else premise.with_invented_modifier(rng, n_modifiers)
     if complemented:
         hypothesis = replace(hypothesis, verb=COMPLEMENT[premise.verb])
     assert label_of(premise, hypothesis, negated) == label

@@ -1,0 +1,71 @@
+"""Features with the constant appended, and the Kronecker factors of the curvature of a linear softmax head.
+
+x_n = [phi_n; 1] is (D+1,), and W = [weight | bias] is (C, D+1), so logits are z_n = W x_n. The bias is the last column
+of W. With Lambda_n = diag(p_n) - p_n p_n^T the curvature of sum_n CE(z_n, y_n), in row-major vec(W) order, is
+    H_lik = sum_n Lambda_n (x) x_n x_n^T  ~  G (x) A,   G = mean_n Lambda_n  (C, C),   A = sum_n x_n x_n^T  (D+1, D+1).
+A holds the sum over instances and G the mean, so N is counted once (Ritter et al. 2018). The only error is the
+covariance between Lambda_n and x_n x_n^T.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK = 2**19  # numbers of one chunk of features in float64: 4 MiB, about a core's cache
+
+
+class Spectrum(NamedTuple):
+    """Eigenvalues and eigenvectors (columns) of a symmetric positive semi-definite matrix."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def gram_spectrum(features: Tensor) -> Spectrum:
+    """Return the spectrum of A = sum_n x_n x_n^T, (D+1, D+1): the constant column is in it."""
+    width = features.shape[1] + 1
+    gram = features.new_zeros(width, width, dtype=torch.float64)
+    for _, x in augmented_chunks(features):
+        gram.addmm_(x.T, x)
+    values, vectors = torch.linalg.eigh(gram)
+    return Spectrum(values.clamp(min=0), vectors)
+
+
+def curvature_spectrum(probs: Tensor) -> Spectrum:
+    """Return the spectrum of G = mean_n Lambda_n, (C, C), with the all-ones direction last, its eigenvalue exactly 0.
+
+    Softmax does not see the all-ones direction: it has no curvature, only prior. Rounding must not give it some.
+    """
+    basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
+    mean_curvature = (probs.mean(0).diag() - probs.T @ probs / len(probs)).double()
+    values, vectors = torch.linalg.eigh(basis.T @ mean_curvature @ basis)
+    ones = basis.new_full((len(basis), 1), len(basis) ** -0.5)
+    return Spectrum(torch.cat([values.clamp(min=0), values.new_zeros(1)]), torch.cat([basis @ vectors, ones], dim=1))
+
+
+def contrast_basis(n_classes: int) -> Tensor:
+    """Return a (C, C-1) orthonormal basis of the contrasts, the space orthogonal to the all-ones vector (Helmert)."""
+    basis = torch.ones(n_classes, n_classes - 1, dtype=torch.float64).triu()
+    basis[range(1, n_classes), range(n_classes - 1)] = -torch.arange(1.0, n_classes, dtype=torch.float64)
+    return basis / basis.norm(dim=0)
+
+
+def augmented_chunks(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the rows and their [phi; 1] in float64, (n, D+1). The memory is used again: copy what is to be kept."""
+    n, width = features.shape
+    rows = max(1, CHUNK // (width + 1))
+    buffer = features.new_ones(min(rows, n), width + 1, dtype=torch.float64)
+    for start in range(0, n, rows):
+        part = features[start : start + rows].detach()
+        x = buffer[: len(part)]
+        x[:, :-1] = part
+        yield slice(start, start + len(part)), x
+
+
+def feature_norm(features: Tensor) -> float:
+    """Return the Frobenius norm of X, the constant column included."""
+    norm = torch.linalg.vector_norm(features.detach(), dtype=torch.float64).item()
+    return math.hypot(norm, len(features) ** 0.5)

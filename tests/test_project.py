@@ -1,0 +1,85 @@
+"""What the repository promises about itself: one source of dependencies, one test command, nothing stray."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"notebooks", "fairkd", "params", "reports", "tests"}
+FILES = {"environment.yml", "README.md", "pyproject.toml", "Makefile", "LICENSE", "CITATION.cff"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def tracked():
+    """The files under version control, or about to be."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_every_dependency_is_pinned_exactly():
+    extras = PROJECT["optional-dependencies"].values()
+    requirements = [Requirement(text) for group in (PROJECT["dependencies"], *extras) for text in group]
+    assert [str(r) for r in requirements if [s.operator for s in r.specifier] != ["=="]] == []
+
+
+def test_environment_installs_the_project_and_nothing_of_its_own():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, installs = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"]
+    assert pip == "pip" and installs == {"pip": ["-e .[test]"]}
+    name, version = python.split("=")
+    assert name == "python" and version in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+    script = ROOT / ".ci" / "run"
+    assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
+    assert script.stat().st_mode & 0o111
+
+
+def test_citation_agrees_with_the_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
+    assert all({"type", "title", "authors", "year"} <= reference.keys() for reference in citation["references"])
+
+
+def test_top_level_holds_what_it_should(tracked):
+    tops = {path.relative_to(ROOT).parts[0]: path.parent != ROOT for path in tracked}
+    folders = {name for name, folder in tops.items() if folder and not name.startswith(".")}
+    files = {name for name, folder in tops.items() if not folder and not name.startswith(".")}
+    assert folders <= FOLDERS and files <= FILES
+
+
+def test_published_reports_are_not_tracked(tracked):
+    inside = {path.relative_to(ROOT / "reports").parts[0] for path in tracked if ROOT / "reports" in path.parents}
+    assert inside <= {"publish.py", "template", "record"}
+
+
+def test_notebooks_are_committed_executed():
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert code and all(cell["execution_count"] for cell in code), path.name
+
+
+def test_no_file_names_a_place_on_somebodys_machine(tracked):
+    place = re.compile(rb"(?<![\w.~-])/(?:home|root|work|Users)/\w")
+    found = {}
+    for path in tracked:
+        content = path.read_bytes()
+        if b"\0" not in content and (match := place.search(content)):
+            found[str(path.relative_to(ROOT))] = content[match.start() : match.end() + 20]
+    assert found == {}

@@ -179,9 +179,8 @@ class Experiment(BaseModel):
 
     def _chosen(self, names: set[str]) -> dict[str, Any]:
         chosen = {name: value for name, value in self.model_dump().items() if name in names}
-        for name in ("data", "teacher_model", "student_model"):
-            if name in chosen:
-                chosen[f"{name}_fingerprint"] = runs.fingerprint(chosen[name])
+        for name in {"data", "teacher_model", "student_model"} & chosen.keys():
+            chosen[name] = runs.fingerprint(chosen[name])
         return chosen
 
     def vary(self, **changes: Any) -> "Experiment":

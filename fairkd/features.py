@@ -35,9 +35,9 @@ def pooled_states(
     """
     states = {layer: torch.empty(len(tokens), model.config.hidden_size) for layer in layers}
     encoder = model.base_model
-    with _evaluating(model), _stopping_at(encoder, max(layers)):
+    with _evaluating(model), _stopping_at(encoder, max(layers)) as stack, _outputs(stack, layers) as hidden:
         for rows, batch in _batches(tokens, tokenizer, model.device):
-            hidden = encoder(**batch, output_hidden_states=True).hidden_states  # the embeddings, then each layer
+            encoder(**batch)
             for layer in layers:
                 states[layer][rows] = _pool(hidden[layer], batch["attention_mask"], pooling).float().cpu()
     return states
@@ -84,12 +84,34 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _stopping_at(encoder: PreTrainedModel, depth: int) -> Iterator[None]:
-    """The encoder cut after `depth` layers; it is whole again afterwards."""
+def _stopping_at(encoder: PreTrainedModel, depth: int) -> Iterator[nn.ModuleList]:
+    """The encoder cut after `depth` layers, which it is whole again after; yields those layers."""
     holder, attribute = layer_stack(encoder)
     whole = getattr(holder, attribute)
     setattr(holder, attribute, whole[:depth])
     try:
-        yield
+        yield whole[:depth]
     finally:
         setattr(holder, attribute, whole)
+
+
+@contextmanager
+def _outputs(stack: nn.ModuleList, layers: list[int]) -> Iterator[dict[int, Tensor]]:
+    """What each of `layers` put out last, (B, T, D).
+
+    Hooks of our own: transformers remembers where `output_hidden_states` hooked in, here into a stack cut short.
+    """
+    hidden: dict[int, Tensor] = {}
+
+    def keep(layer: int):
+        def hook(module, inputs, output):
+            hidden[layer] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    handles = [stack[layer - 1].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield hidden
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -154,7 +154,7 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
     for layer, ax in zip(layers, axes.flat, strict=False):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         for (name, model), style in zip(_VARIANTS.items(), styles(list(_VARIANTS)).values(), strict=True):
-            confidence = _probabilities(predictions, model.format(layer)).max(axis=1)
+            confidence = class_probabilities(predictions, model.format(layer)).max(axis=1)
             right = _right(predictions, model.format(layer)).rename("right")
             table = pd.concat([right, predictions["importance"]], axis=1).assign(confidence=confidence)
             bin_of = np.minimum((confidence * bins).astype(int), bins - 1)

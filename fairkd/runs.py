@@ -51,7 +51,7 @@ def local_path(source: str) -> Path | None:
 
 @cache
 def fingerprint(source: str | None) -> str | None:
-    """What a hub name or local folder stands for in a key: the name, or a digest of the folder's files."""
+    """What a hub name or local folder is in a key: the name itself, or the folder's own name and a digest of its files."""
     path = local_path(source) if source else None
     if path is None:
         return source
@@ -61,7 +61,7 @@ def fingerprint(source: str | None) -> str | None:
         digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return f"{path.name}, sha256 {digest.hexdigest()[:16]}"
 
 
 def run_key(parameters: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What `transformers.Trainer` lacks: a weight for every instance, refreshed after an epoch by an exit."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from fairkd.data import Splits, tokenize
 from fairkd.dedier import distillation_loss
 from fairkd.experiment import Experiment
 from fairkd.features import pooled_states
+
+log = logging.getLogger("fairkd")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,16 @@ class Task:
         probs = torch.from_numpy(prediction.predictions).softmax(-1)
         table = evaluation.predictions_table(self.splits, {"student": probs})
         return evaluation.group_accuracy(table, attribute=self.splits.entry.attribute).to_dict()
+
+
+class EpochLog(TrainerCallback):
+    """A line after every epoch, for whoever waits where no progress table is drawn."""
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        """Say how far the training is, and what it is worth so far."""
+        average, worst = metrics["eval_average"], metrics["eval_worst_group"]
+        epoch, epochs = round(state.epoch or 0), round(args.num_train_epochs)
+        log.info("epoch %d of %d: average %.3f, worst group %.3f", epoch, epochs, average, worst)
 
 
 class DistillationTrainer(Trainer):

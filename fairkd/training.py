@@ -24,7 +24,7 @@ from fairkd.experiment import Experiment
 from fairkd.features import logits, pooled_states
 from fairkd.runs import Run
 from fairkd.tables import class_probabilities
-from fairkd.trainer import DistillationTrainer, Reweighting, Task
+from fairkd.trainer import DistillationTrainer, EpochLog, Reweighting, Task
 
 log = logging.getLogger("fairkd")
 
@@ -186,6 +186,7 @@ def _trainer_data(task: Task, rows) -> dict[str, Any]:
         "data_collator": task.collate,
         "processing_class": task.tokenizer,
         "compute_metrics": task.metrics,
+        "callbacks": [EpochLog()],
     }
 
 

@@ -83,7 +83,7 @@ def test_the_student_of_alternate_layers_is_those_layers_of_the_teacher(small, e
     batch = rows[1]("the nurse helped the pilot", return_tensors="pt")
     with torch.no_grad():
         expected = bert(**batch).last_hidden_state
-        batch.pop("token_type_ids")
+        batch.pop("token_type_ids", None)
         actual = student.distilbert.eval()(**batch).last_hidden_state
     torch.testing.assert_close(actual, expected)
 

@@ -142,11 +142,13 @@ def load(experiment: "Experiment") -> Splits:
 def tokenize(
     frame: pd.DataFrame, entry: Entry, tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> datasets.Dataset:
-    """Tokens of every row, truncated to `max_length` and not padded, with `labels` and `length`; same order."""
+    """Tokens of every row, truncated to `max_length` and not padded, with `labels`, `length` and row `index`."""
     texts = [frame[column].tolist() for column in entry.text_columns]
     tokens = tokenizer(*texts, truncation=True, max_length=max_length)
-    columns = dict(tokens) | {"labels": frame["label"].tolist(), "length": [len(t) for t in tokens["input_ids"]]}
-    return datasets.Dataset.from_dict(columns)
+    lengths = [len(ids) for ids in tokens["input_ids"]]
+    return datasets.Dataset.from_dict(
+        dict(tokens) | {"labels": frame["label"].tolist(), "length": lengths, "index": list(range(len(frame)))}
+    )
 
 
 def _read(source: str, split: str, dataset: str) -> pd.DataFrame:

@@ -51,7 +51,7 @@ def local_path(source: str) -> Path | None:
 
 @cache
 def fingerprint(source: str | None) -> str | None:
-    """What a hub name or local folder is in a key: the name itself, or the folder's own name and a digest of its files."""
+    """What a source is in a key: a hub name as it is; a folder its own name and a digest of its files."""
     path = local_path(source) if source else None
     if path is None:
         return source

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from fairkd import evaluation, methods
@@ -48,10 +49,10 @@ class Task:
         return torch.tensor(self.splits.train["label"].to_numpy())
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Pad to the batch; `labels` and, where the loss asks for it, the row's `index` come along."""
+        """Pad to the batch; `labels` and the row's `index` come along."""
         names = [name for name in self.tokenizer.model_input_names if name in rows[0]]
         batch = self.tokenizer.pad([{name: row[name] for name in names} for row in rows], return_tensors="pt")
-        return dict(batch) | {n: torch.tensor([row[n] for row in rows]) for n in ("labels", "index") if n in rows[0]}
+        return dict(batch) | {name: torch.tensor([row[name] for row in rows]) for name in ("labels", "index")}
 
     def metrics(self, prediction) -> dict[str, float]:
         """Accuracies of an evaluation by the trainer, one for every row of the group table."""
@@ -74,21 +75,27 @@ class DistillationTrainer(Trainer):
     """Trains on `distillation_loss` with stored teacher logits and one weight an instance.
 
     Args:
-        teacher_logits: (N, C), in the order of the training rows.
         experiment: temperature, kd_weight and reweight of the loss.
+        teacher_logits: (N, C), in the order of the training rows; None trains on the labels alone.
     """
 
-    def __init__(self, *args: Any, teacher_logits: Tensor, experiment: Experiment, **kwargs: Any):
+    def __init__(self, *args: Any, experiment: Experiment, teacher_logits: Tensor | None = None, **kwargs: Any):
         """Start with all weights 1."""
         super().__init__(*args, **kwargs)
         self.experiment = experiment
-        self.teacher_logits = teacher_logits.to(self.args.device)
-        self.instance_weights = torch.ones(len(teacher_logits), device=self.args.device)
+        self.teacher_logits = self.instance_weights = None
+        if teacher_logits is not None:
+            self.teacher_logits = teacher_logits.to(self.args.device)
+            self.instance_weights = torch.ones(len(teacher_logits), device=self.args.device)
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
+        """In the order of the rows, which `Task.metrics` relies on; group_by_length would shuffle them here too."""
+        return SequentialSampler(eval_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The batch's distillation loss; plain cross-entropy in evaluation, whose rows carry no `index`."""
-        index = inputs.pop("index", None)
-        if index is None:
+        """The batch's distillation loss; cross-entropy without a teacher, and in evaluation."""
+        index = inputs.pop("index")
+        if self.teacher_logits is None or not model.training:
             return super().compute_loss(model, inputs, return_outputs)
         labels = inputs.pop("labels")
         outputs = model(**inputs)

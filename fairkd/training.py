@@ -60,7 +60,7 @@ def fine_tune(experiment: Experiment) -> Run:
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_teacher(experiment, splits.entry.labels)
         arguments = _arguments(experiment, folder, "teacher")
-        trainer = Trainer(model, arguments, **_trainer_data(task, task.train))
+        trainer = DistillationTrainer(model, arguments, experiment=experiment, **_trainer_data(task))
         if experiment.teacher_epochs:
             trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
         model = _saved(trainer, folder)
@@ -96,17 +96,13 @@ def distil(experiment: Experiment) -> Run:
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_student(experiment, splits.entry.labels)
         arguments = _arguments(experiment, folder, "student")
-        if method.uses_teacher:
-            rows = task.train.add_column("index", list(range(len(task.train))))
-            trainer = DistillationTrainer(
-                model,
-                arguments,
-                teacher_logits=_teacher_logits(teacher, splits),
-                experiment=experiment,
-                **_trainer_data(task, rows),
-            )
-        else:
-            trainer = Trainer(model, arguments, **_trainer_data(task, task.train))
+        trainer = DistillationTrainer(
+            model,
+            arguments,
+            experiment=experiment,
+            teacher_logits=_teacher_logits(teacher, splits) if method.uses_teacher else None,
+            **_trainer_data(task),
+        )
         reweighting = Reweighting(trainer, task, experiment, folder / "weights") if method.weights else None
         if reweighting:
             trainer.add_callback(reweighting)
@@ -179,9 +175,9 @@ def _arguments(experiment: Experiment, folder: Path, role: str) -> TrainingArgum
     )
 
 
-def _trainer_data(task: Task, rows) -> dict[str, Any]:
+def _trainer_data(task: Task) -> dict[str, Any]:
     return {
-        "train_dataset": rows,
+        "train_dataset": task.train,
         "eval_dataset": task.evaluation,
         "data_collator": task.collate,
         "processing_class": task.tokenizer,

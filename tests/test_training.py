@@ -40,6 +40,9 @@ def test_a_run_leaves_what_the_analysis_reads(small, student):
     history = student.table("history")
     assert {"train_loss", "loss", "average", "worst_group", "neutral, negation"} <= set(history["metric"])
     assert sorted(history["epoch"].unique()) == [1, 2, 3]
+    last = history[history["epoch"] == 3].set_index("metric")["value"]
+    for row in ("average", "worst_group", "neutral, negation"):
+        assert last[row] == pytest.approx(report["value"][row]), row
     assert student.config["method"] == "laplace"
     assert not list(student.folder.glob("checkpoint-*"))
 
@@ -138,7 +141,7 @@ def test_every_knob_changes_the_student_and_leaves_a_full_run(small, student, ch
 
 
 def test_bad_parameters_stop_before_any_training(small, monkeypatch):
-    monkeypatch.setattr(training, "Trainer", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr(training, "DistillationTrainer", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ParameterError, match="aux_layer = 3"):
         distil(small.vary(aux_layer=3))
 

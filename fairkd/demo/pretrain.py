@@ -48,9 +48,7 @@ def make_tokenizer() -> BertTokenizer:
     return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, model_max_length=MAX_LENGTH)
 
 
-def corrupted_copy(
-    premise: corpus.Event, frame: tuple[str, str], rng: random.Random
-) -> tuple[list[str], list[bool]]:
+def corrupted_copy(premise: corpus.Event, frame: tuple[str, str], rng: random.Random) -> tuple[list[str], list[bool]]:
     """A shortened copy of a premise with none to two words replaced; its words, and which are replaced."""
     words = premise.shortened(rng, rng.choice((1, 2))).text(frame).split()
     replaceable = [i for i, word in enumerate(words) if word in KIND]

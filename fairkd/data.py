@@ -74,6 +74,11 @@ class Splits:
     dropped: dict[str, int]
 
     @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Both splits by their names."""
+        return {"train": self.train, "evaluation": self.evaluation}
+
+    @property
     def groups(self) -> list[str]:
         """The names of all groups, absent ones included."""
         return list(self.train["group"].cat.categories)

@@ -1,8 +1,10 @@
 """What the repository promises about itself: one source of dependencies, one test command, nothing stray."""
 
+import ast
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -83,3 +85,19 @@ def test_no_file_names_a_place_on_somebodys_machine(tracked):
         if b"\0" not in content and (match := place.search(content)):
             found[str(path.relative_to(ROOT))] = content[match.start() : match.end() + 20]
     assert found == {}
+
+
+def test_every_import_is_a_pinned_dependency():
+    """What the code imports is named in pyproject.toml, not taken from whatever another package brings along."""
+    texts = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    pinned = {Requirement(text).name.replace("-", "_") for text in texts}
+    modules = {"bs4": "beautifulsoup4", "sklearn": "scikit_learn", "yaml": "pyyaml"}
+    sources = [*ROOT.glob("fairkd/**/*.py"), *ROOT.glob("reports/*.py"), *ROOT.glob("tests/*.py")]
+    found = {}
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            found |= {name.partition(".")[0]: path.name for name in names}
+    local = set(sys.stdlib_module_names) | {"fairkd", "publish"}
+    assert {m: p for m, p in found.items() if m not in local and modules.get(m, m) not in pinned} == {}

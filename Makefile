@@ -3,6 +3,10 @@
 .DELETE_ON_ERROR:
 .PHONY: help env demo reports pages test lab lint
 
+# A line fails when any part of it does, not only the last.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON  ?= python3
 PROFILE ?= demo
 # More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER"; it does not make Make run anything again.
@@ -48,11 +52,12 @@ pages: $(OUT)/index.html
 	@echo "Published: $(OUT)/index.html"
 
 # Papermill keeps the notebook of a run that failed; the final name is for a run that ended well.
+# What the kernel says while it trains is shown; through a pipe, since papermill would cut off a log file it reopens.
 define papermill
 	@echo "$(2)"
 	@rm -f $(@:.ipynb=.failed.ipynb)
 	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 -f $(PARAMS) $(3) $(PAPERMILL_ARGS) \
-	  --progress-bar --stderr-file /dev/stderr || { \
+	  --progress-bar --stderr-file /dev/stderr 2>&1 | cat || { \
 	  [ ! -f $(@:.ipynb=.running.ipynb) ] || { \
 	    mv $(@:.ipynb=.running.ipynb) $(@:.ipynb=.failed.ipynb); \
 	    echo "Failed. What ran, and the error: $(@:.ipynb=.failed.ipynb)" >&2; }; \

@@ -22,9 +22,9 @@ Splits. A premise belongs to one split, decided by a hash of its text: four in f
 "evaluation". So no premise, and a fortiori no pair, is in both.
 
 Known shortcuts. The premise alone says nothing of the label, the hypothesis alone nothing but its negation:
-at the default rates the best answer from it has accuracy 0.40 (chance 0.33). Bag-of-words logistic regression
-fitted to 12,000 pairs has 0.39, on the hypothesis and on both sentences alike. Negation together with the
-number of the hypothesis's words that the premise lacks has 0.64: such words may be a verb or a modifier.
+at the default rates the best answer from it has accuracy 0.39 (chance 0.33). Bag-of-words logistic regression
+fitted to 20,000 pairs has 0.38, on the hypothesis and on both sentences alike. Negation together with the
+number of the hypothesis's words that the premise lacks has 0.57: such words may be a verb or a modifier.
 
 Uses. Demonstrations and tests of methods against spurious correlations, nothing else. Licence: MIT.
 """
@@ -37,7 +37,7 @@ LABELS = ("entailment", "neutral", "contradiction")
 SPLITS = ("train", "evaluation")
 
 # P(negation | label), in the order of LABELS; MultiNLI's own are (0.022, 0.029, 0.16).
-NEGATION_RATES = (0.06, 0.05, 0.25)
+NEGATION_RATES = (0.03, 0.03, 0.2)
 
 
 def _words(text: str) -> list[str]:

@@ -45,12 +45,12 @@ class Experiment(BaseModel):
     # Data
     dataset: str = Field("demo", description="entry of fairkd.DATASETS")
     data: str | None = Field(None, description="hub name or folder; null: the entry's own source")
-    train_examples: Count | None = Field(4_500, description="training pairs; null: all there are")
+    train_examples: Count | None = Field(8_000, description="training pairs; null: all there are")
     evaluation_examples: Count | None = Field(3_900, description="evaluation pairs; null: all there are")
     max_length: Annotated[int, Field(ge=8)] = Field(64, description="tokens a pair is truncated to")
     data_seed: Seed = Field(0, description="seed of the demo corpus and of the subset drawn")
     negation_rates: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
-        [0.03, 0.03, 0.2], description="demo corpus only: P(negation | label), entailment neutral contradiction"
+        [0.022, 0.029, 0.16], description="demo corpus only: P(negation | label), entailment neutral contradiction"
     )
 
     # Teacher
@@ -63,8 +63,8 @@ class Experiment(BaseModel):
     method: str = Field("laplace", description="weighting method, entry of fairkd.METHODS")
     aux_layer: int = Field(3, description="student layer the exit reads, 1 .. depth")
     student_model: str | None = Field("demo-distilbert", description="null: alternate layers of teacher_model")
-    student_epochs: Count = Field(3, description="epochs of distillation")
-    learning_rate: Positive = Field(2.25e-4, description="peak of the student's linear schedule")
+    student_epochs: Count = Field(5, description="epochs of distillation")
+    learning_rate: Positive = Field(1e-4, description="peak of the student's linear schedule")
     seed: Seed = Field(0, description="seed of the student's head, batches and dropout")
 
     # Both

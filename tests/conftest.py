@@ -11,12 +11,6 @@ from fairkd.demo import corpus
 DEPTH = 4
 
 
-def pytest_collectstart(collector):
-    """Notebook cells are compared without stderr, where progress bars and their rates go."""
-    if getattr(collector, "skip_compare", None) is not None:
-        collector.skip_compare += ("stderr",)
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A root in which runs are made and found; relative paths start here."""

@@ -23,8 +23,8 @@ Splits. A premise belongs to one split, decided by a hash of its text: four in f
 
 Known shortcuts. The premise alone says nothing of the label, the hypothesis alone nothing but its negation:
 at the default rates the best answer from it has accuracy 0.38 (chance 0.33). Bag-of-words logistic regression
-fitted to 20,000 hypotheses has 0.37. Negation together with the
-number of the hypothesis's words that the premise lacks has 0.56: such words may be a verb or a modifier.
+fitted to 20,000 hypotheses has 0.37. Negation together with the number of words of the hypothesis that the
+premise lacks has 0.56: such words may be a verb or a modifier.
 
 Uses. Demonstrations and tests of methods against spurious correlations, nothing else. Licence: MIT.
 """

@@ -89,7 +89,7 @@ $(OUT)/index.html: $(ALL:.ipynb=.html)
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
 	$(BIN)/python -m pytest tests
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
-	$(BIN)/python -m pytest -p tests.nbval_stderr --nbval notebooks --sanitize-with tests/nbval_sanitize.cfg
+	$(BIN)/python -m pytest -p tests.nbval_stderr --nbval notebooks --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

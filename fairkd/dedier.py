@@ -30,7 +30,13 @@ def confidence_margin(probs: Tensor) -> Tensor:
 
 
 def instance_weights(
-    probs: Tensor, labels: Tensor, alpha: float = 0.2, beta: float = 3.0, *, exponent: str = "power"
+    probs: Tensor,
+    labels: Tensor,
+    alpha: float = 0.2,
+    beta: float = 3.0,
+    *,
+    exponent: str = "power",
+    confidence: Tensor | None = None,
 ) -> Tensor:
     """Return exp(beta * cm^alpha) where the exit is wrong, 1 where it is right (Tiwari et al. 2023).
 
@@ -40,26 +46,38 @@ def instance_weights(
         alpha: exponent of the margin, at least 0; DEDIER's preset for MultiNLI is 0.2.
         beta: log of the largest weight, at least 0; DEDIER's preset for MultiNLI is 3.
         exponent: "power" is beta * cm^alpha, as DEDIER's code has it; "product" is beta * cm * alpha.
+        confidence: (N,) in [0, 1], to stand in the place of the margin; None means the margin of `probs`.
 
     Returns:
         (N,) weights, each at least 1, in the dtype of `probs`.
 
     Raises:
         ValueError: unknown exponent, alpha or beta negative or not finite, shapes that do not match, labels that
-            are no classes, probs outside [0, 1] or NaN.
+            are no classes, probs or confidence outside [0, 1] or NaN.
+    """
+    _check_labels("probs", probs, labels)
+    _check_unit("probs", probs)
+    if confidence is None:
+        confidence = confidence_margin(probs)
+    _check_shape("confidence", confidence, labels.shape)
+    lifted = exponential_weights(confidence, alpha, beta, exponent=exponent)
+    return torch.where(probs.argmax(-1) != labels, lifted, 1.0)
+
+
+def exponential_weights(score: Tensor, alpha: float = 0.2, beta: float = 3.0, *, exponent: str = "power") -> Tensor:
+    """Return exp(beta * score^alpha), or exp(beta * score * alpha) with exponent "product"; (N,) in, (N,) out.
+
+    Raises:
+        ValueError: unknown exponent, alpha or beta negative or not finite, a score outside [0, 1] or NaN.
     """
     if exponent not in EXPONENTS:
         raise ValueError(f"exponent is {exponent!r}; choose one of {', '.join(EXPONENTS)}")
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} is {value}; it must be a finite number of at least 0")
-    _check_labels("probs", probs, labels)
-    low, high = probs.aminmax()
-    if not (low >= 0 and high <= 1 + 1e-3):  # written so that NaN is refused too
-        raise ValueError(f"probs run from {low:g} to {high:g}; they must lie in [0, 1]: apply softmax to logits first")
-    margin = confidence_margin(probs)  # (N,)
-    power = margin**alpha if exponent == "power" else margin * alpha  # (N,)
-    return torch.where(probs.argmax(-1) != labels, (beta * power).exp(), 1.0)
+    _check_unit("confidence", score)
+    score = score.clamp(max=1)
+    return (beta * (score**alpha if exponent == "power" else score * alpha)).exp()
 
 
 def distillation_loss(
@@ -105,12 +123,29 @@ def distillation_loss(
         weights = student_logits.new_ones(len(labels))
     _check_shape("weights", weights, labels.shape)
 
-    ce = functional.cross_entropy(student_logits, labels.long(), reduction="none")  # (N,)
-    log_student = (student_logits / temperature).log_softmax(-1)  # (N, C)
-    log_teacher = (teacher_logits.detach() / temperature).log_softmax(-1)  # (N, C)
-    kd = temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)  # (N,)
+    ce, kd = distillation_terms(student_logits, teacher_logits, labels, temperature)
     ce_weights = weights if reweight == "both" else 1.0
     return ((1 - kd_weight) * ce_weights * ce + kd_weight * weights * kd).mean()
+
+
+def distillation_terms(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return l_ce and l_kd of every instance, (N,) each: `distillation_loss` before weights and mean.
+
+    Nothing is checked, so that a step of training on a GPU waits for nothing.
+    """
+    ce = functional.cross_entropy(student_logits, labels.long(), reduction="none")
+    log_student = (student_logits / temperature).log_softmax(-1)  # (N, C)
+    log_teacher = (teacher_logits.detach() / temperature).log_softmax(-1)  # (N, C)
+    return ce, temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+
+
+def _check_unit(name: str, values: Tensor) -> None:
+    low, high = values.aminmax()
+    if not (low >= 0 and high <= 1 + 1e-3):  # written so that NaN is refused too
+        advice = ": apply softmax to logits first" if name == "probs" else ""
+        raise ValueError(f"{name} run from {low:g} to {high:g}; they must lie in [0, 1]{advice}")
 
 
 def _check_shape(name: str, value: Tensor, shape: tuple[int, ...]) -> None:

@@ -11,7 +11,7 @@ from fairlearn.metrics import MetricFrame
 from sklearn.metrics import accuracy_score
 from torch import Tensor
 
-from fairkd.data import Splits, attribute_name
+from fairkd.data import attribute_name
 from fairkd.dedier import confidence_margin
 from fairkd.tables import class_probabilities, is_correct
 
@@ -19,18 +19,20 @@ from fairkd.tables import class_probabilities, is_correct
 _BINS = 15
 
 
-def predictions_table(splits: Splits, probabilities: dict[str, Tensor]) -> pd.DataFrame:
-    """One row an evaluation example: who it is, and what every model says of it.
+def predictions_table(rows: pd.DataFrame, probabilities: dict[str, Tensor], attribute: str) -> pd.DataFrame:
+    """One row an example: who it is, and what every model says of it.
 
     Args:
-        probabilities: {model: (N, C)} in the order of `splits.evaluation`.
+        rows: examples as `fairkd.data.load` makes them, with a column `split` where they are of several.
+        probabilities: {model: (N, C)} in the order of `rows`.
+        attribute: the attribute's column.
 
     Returns:
-        id, label, the attribute, group, importance, and for each model `{model}_prob_{class index}` and
-        `{model}_margin`, the confidence margin.
+        id, label, the attribute, group, importance, split if there is one, and for each model
+        `{model}_prob_{class index}` and `{model}_margin`, the confidence margin.
     """
-    columns = ["id", "label", splits.entry.attribute, "group", "importance"]
-    parts = [splits.evaluation[columns].reset_index(drop=True)]
+    columns = ["id", "label", attribute, "group", "importance", *({"split"} & set(rows))]
+    parts = [rows[columns].reset_index(drop=True)]
     for model, probs in probabilities.items():
         names = [f"{model}_prob_{c}" for c in range(probs.shape[1])]
         part = pd.DataFrame(probs.double().numpy(), columns=names)
@@ -94,12 +96,28 @@ def group_report(
         KeyError: the model or a column is not in the table.
         ValueError: the table is empty.
     """
-    value = group_accuracy(_not_empty(predictions), model, attribute)
+    counts = resamples(_not_empty(predictions), n_boot, seed)
+    value, draws = draw_report(predictions, model, counts, attribute)
+    sizes = pd.concat([predictions["group"].astype(str), _levels(predictions, attribute)]).value_counts()
+    n = pd.Series(len(predictions), index=value.index)
+    n.update(sizes.reindex([*_groups(predictions), *_levels(predictions, attribute).unique()], fill_value=0))
+    n["worst_group"] = n[value[_groups(predictions)].idxmin()]
+    return with_interval(value, draws, confidence).assign(n=n)
+
+
+def draw_report(
+    predictions: pd.DataFrame, model: str, counts: np.ndarray, attribute: str
+) -> tuple[pd.Series, dict[str, np.ndarray]]:
+    """The rows of `group_report`: their values, and those of every resample, {row: (B,)}.
+
+    Args:
+        counts: (B, N), how often each row occurs in each resample, as `resamples` draws them.
+    """
+    value = group_accuracy(predictions, model, attribute)
     probs, labels = class_probabilities(predictions, model), predictions["label"].to_numpy()
     importance = _importance(predictions)
     log_loss = -np.log(np.clip(probs[np.arange(len(labels)), labels], 1e-12, None))
     correct = probs.argmax(1) == labels
-    counts = _resamples(predictions, n_boot, seed)
     draws = _accuracy_draws(predictions, correct, counts, attribute)
     once = np.ones((1, len(labels)))
     for row, scores in (
@@ -107,11 +125,7 @@ def group_report(
         ("nll", lambda times: _mean(times, log_loss, importance)),
     ):
         value[row], draws[row] = scores(once)[0], scores(counts)
-    sizes = pd.concat([predictions["group"].astype(str), _levels(predictions, attribute)]).value_counts()
-    n = pd.Series(len(labels), index=value.index)
-    n.update(sizes.reindex([*_groups(predictions), *_levels(predictions, attribute).unique()], fill_value=0))
-    n["worst_group"] = n[value[_groups(predictions)].idxmin()]
-    return _with_interval(value, draws, confidence).assign(n=n)
+    return value, draws
 
 
 def paired_difference(
@@ -136,12 +150,12 @@ def paired_difference(
         raise ValueError("predictions and baseline hold different examples: compare runs on the same evaluation split")
     baseline = baseline.set_index("id").loc[predictions["id"]].reset_index()
     value = group_accuracy(predictions, model, attribute) - group_accuracy(baseline, model, attribute)
-    counts = _resamples(predictions, n_boot, seed)
+    counts = resamples(predictions, n_boot, seed)
     ours, theirs = (
         _accuracy_draws(table, is_correct(table, model).to_numpy(), counts, attribute)
         for table in (predictions, baseline)
     )
-    return _with_interval(value, {row: ours[row] - theirs[row] for row in ours}, confidence)
+    return with_interval(value, {row: ours[row] - theirs[row] for row in ours}, confidence)
 
 
 def readable(report: pd.DataFrame, digits: int = 3) -> pd.Series:
@@ -175,8 +189,8 @@ def _importance(predictions: pd.DataFrame) -> np.ndarray:
     return predictions["importance"].to_numpy() if "importance" in predictions else np.ones(len(predictions))
 
 
-def _resamples(predictions: pd.DataFrame, n_boot: int, seed: int) -> np.ndarray:
-    """How often each row occurs in each resample within its group: (B, N)."""
+def resamples(predictions: pd.DataFrame, n_boot: int, seed: int) -> np.ndarray:
+    """How often each row occurs in each of B resamples within its group: (B, N)."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((n_boot, len(predictions)), dtype=np.float32)
     for rows in predictions.groupby(predictions["group"].astype(str)).indices.values():
@@ -216,7 +230,8 @@ def _calibration_error(
     return np.abs(counts @ excess).sum(1) / (counts @ importance.astype(np.float32))
 
 
-def _with_interval(value: pd.Series, draws: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
+def with_interval(value: pd.Series, draws: dict[str, np.ndarray], confidence: float) -> pd.DataFrame:
+    """Columns value, low, high: the middle `confidence` of each row's draws."""
     tail = (1 - confidence) / 2
     low, high = (pd.Series({row: np.quantile(d, q) for row, d in draws.items()}) for q in (tail, 1 - tail))
     return pd.DataFrame({"value": value, "low": low.reindex(value.index), "high": high.reindex(value.index)})

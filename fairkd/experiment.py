@@ -47,6 +47,9 @@ class Experiment(BaseModel):
     data: str | None = Field(None, description="hub name or folder; null: the entry's own source")
     train_examples: Count | None = Field(8_000, description="training pairs; null: all there are")
     evaluation_examples: Count | None = Field(3_900, description="evaluation pairs; null: all there are")
+    validation_examples: Annotated[int, Field(ge=0)] = Field(
+        600, description="held-out training pairs, to choose epochs"
+    )
     max_length: Annotated[int, Field(ge=8)] = Field(64, description="tokens a pair is truncated to")
     data_seed: Seed = Field(0, description="seed of the demo corpus and of the subset drawn")
     negation_rates: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
@@ -81,21 +84,37 @@ class Experiment(BaseModel):
     alpha: NonNegative = Field(0.2, description="exponent of the margin")
     beta: NonNegative = Field(3.0, description="factor of the margin")
     exponent: Literal["power", "product"] = Field("power", description="beta*cm**alpha or beta*cm*alpha")
+    signal: Literal["margin", "top_probability", "contrast_variance", "mutual_information"] = Field(
+        "margin", description="confidence of the exit in the weight; the last two need method laplace"
+    )
+    warm_start_epochs: Count = Field(1, description="epochs before the first refit of the exit")
     reweight_every: Count = Field(1, description="epochs between two refits of the exit")
     stale_weights: bool = Field(False, description="an instance once wrong keeps its weight (DEDIER's code)")
     normalize_weights: bool = Field(False, description="scale the weights to mean 1")
+    weight_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
+        None, description="largest weight; null: none"
+    )
+    permute_weights: bool = Field(False, description="control: the same weights on permuted instances")
+
+    # Other methods
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="avcs: share of sets that may miss the label")
+    jtt_epochs: Count = Field(2, description="jtt: epochs of the early model")
+    jtt_factor: Positive = Field(6.0, description="jtt: weight of the early model's errors")
+    group_step_size: Positive = Field(0.01, description="group_dro: eta of the group weights")
 
     # Exits and their Laplace approximation
     pooling: Literal["cls", "mean"] = Field("cls", description="what an exit reads of a layer")
+    exit_hidden: list[Count] = Field([], description="widths of hidden layers below an exit's linear layer")
     prior_precision: Positive | Literal["evidence"] = Field(1.0, description="tau, or chosen by evidence")
     likelihood_temperature: Positive = Field(1.0, description="T_lik: 1 exact, N the curvature of a mean loss")
     prior: Literal["exact", "factored"] = Field("exact", description="how the prior enters the Kronecker factors")
+    posterior: Literal["kronecker", "dense"] = Field("kronecker", description="dense: exact, the control")
     predictive: Literal["quadrature", "mc"] = Field("quadrature", description="how the predictive is integrated")
     n_samples: Count = Field(200, description="Monte Carlo samples an instance, predictive mc only")
 
     # Analysis
     students: Annotated[list[str], Field(min_length=1)] = Field(
-        ["kd", "dedier@3", "laplace@3", "laplace@6"], description="students compared: method or method@aux_layer"
+        ["kd", "dedier@3", "laplace@3", "laplace@6"], description="students compared: method[@layer][,name=value]"
     )
 
     def __init__(self, **parameters: Any):
@@ -120,15 +139,18 @@ class Experiment(BaseModel):
             raise ValueError(f"is not known; {_nearest(value, known)} ({', '.join(known)})")
         return value
 
+    @field_validator("signal")
+    @classmethod
+    def _has_posterior(cls, value: str, info) -> str:
+        if info.data.get("method") == "dedier" and value not in ("margin", "top_probability"):
+            raise ValueError("the MAP softmax of dedier has no posterior; choose margin, top_probability, or laplace")
+        return value
+
     @field_validator("students")
     @classmethod
     def _specs(cls, specs: list[str]) -> list[str]:
         for spec in specs:
-            method, _, layer = spec.partition("@")
-            if method not in METHODS:
-                raise ValueError(f"unknown method {method!r} in {spec!r}; {_nearest(method, METHODS)}")
-            if layer and not (layer.isdecimal() and int(layer) >= 1):
-                raise ValueError(f"{spec!r} should read method@aux_layer, for example laplace@3")
+            _read_spec(spec)
         return specs
 
     @classmethod
@@ -157,9 +179,15 @@ class Experiment(BaseModel):
         )
 
     def student(self, spec: str) -> "Experiment":
-        """This experiment with the method and layer of a `students` entry, such as "kd" or "laplace@3"."""
-        method, _, layer = spec.partition("@")
-        return self.vary(method=method, **({"aux_layer": int(layer)} if layer else {}))
+        """This experiment as a `students` entry has it: "kd", "laplace@3", "laplace@3,likelihood_temperature=8000".
+
+        Raises:
+            ParameterError: the entry has an unknown method or parameter, or a value that is not allowed.
+        """
+        try:
+            return self.vary(**_read_spec(spec))
+        except ValueError as error:
+            raise ParameterError(f"students, {spec!r}: {error}") from None
 
     def teacher_parameters(self) -> dict[str, Any]:
         """Everything that decides the teacher's result; folders stand for their content."""
@@ -170,16 +198,15 @@ class Experiment(BaseModel):
 
     def student_parameters(self) -> dict[str, Any]:
         """Everything that decides the student's result, its teacher included."""
-        names = set(type(self).model_fields) - _TEACHER - _DATA - {"students", "report_to"}
-        if METHODS[self.method].weights is None:
-            names -= _REWEIGHTING
-        if not METHODS[self.method].uses_teacher:
-            names -= {"temperature", "kd_weight"}
+        method = METHODS[self.method]
+        names = _STUDENT | _BOTH | _EXITS | method.parameters
+        if method.uses_teacher:
+            names = names | {"temperature", "kd_weight"}
         return self.teacher_parameters() | self._chosen(names)
 
     def _chosen(self, names: set[str]) -> dict[str, Any]:
         chosen = {name: value for name, value in self.model_dump().items() if name in names}
-        for name in {"data", "teacher_model", "student_model"} & chosen.keys():
+        for name in sorted({"data", "teacher_model", "student_model"} & chosen.keys()):
             chosen[name] = runs.fingerprint(chosen[name])
         return chosen
 
@@ -188,12 +215,38 @@ class Experiment(BaseModel):
         return type(self)(**(self.model_dump() | changes))
 
 
-_DATA = {"dataset", "data", "train_examples", "evaluation_examples", "max_length", "data_seed", "negation_rates"}
-_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
-_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16"}
-_REWEIGHTING = {
-    "aux_layer", "reweight", "alpha", "beta", "exponent", "reweight_every", "stale_weights", "normalize_weights"
+_DATA = {
+    "dataset", "data", "train_examples", "evaluation_examples", "validation_examples", "max_length", "data_seed",
+    "negation_rates",
 }  # fmt: skip
+_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
+_STUDENT = {"method", "student_model", "student_epochs", "learning_rate", "seed"}
+_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16"}
+# Every student's run has the exit at every layer and its Laplace approximation.
+_EXITS = {
+    "pooling", "exit_hidden", "prior_precision", "likelihood_temperature", "prior", "posterior", "predictive",
+    "n_samples",
+}  # fmt: skip
+
+
+def _read_spec(spec: str) -> dict[str, Any]:
+    """The parameters of a `students` entry, method[@layer][,name=value]...; ValueError if it does not read so."""
+    student, *changes = spec.split(",")
+    method, _, layer = student.partition("@")
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r} in {spec!r}; {_nearest(method, METHODS)}")
+    if layer and not (layer.isdecimal() and int(layer) >= 1):
+        raise ValueError(f"{spec!r} should read method@aux_layer, for example laplace@3")
+    parameters = {"method": method} | ({"aux_layer": int(layer)} if layer else {})
+    for change in changes:
+        name, _, value = change.partition("=")
+        if name not in Experiment.model_fields or not value:
+            raise ValueError(
+                f"{change!r} in {spec!r} should read name=value; {_nearest(name, Experiment.model_fields)}"
+            )
+        parameters[name] = yaml.safe_load(value)
+    return parameters
+
 
 _HINTS = {
     "float_type": "should be a number; YAML reads 5e-5 as text, write 5.0e-5",

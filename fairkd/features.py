@@ -21,6 +21,8 @@ def pooled_states(
     tokenizer: PreTrainedTokenizerBase,
     layers: list[int],
     pooling: str = "cls",
+    *,
+    bf16: bool = False,
 ) -> dict[int, Tensor]:
     """The pooled hidden state phi_d(x) after each of `layers` (counted from 1), dropout off.
 
@@ -29,13 +31,14 @@ def pooled_states(
     Args:
         tokens: N rows with `input_ids` and `length`, as `fairkd.data.tokenize` makes them.
         pooling: "cls", the state of the first token, or "mean", the average over the row's tokens.
+        bf16: bf16 autocast.
 
     Returns:
         {layer: (N, D) float32}, on the CPU, in the order of the rows.
     """
     states = {layer: torch.empty(len(tokens), model.config.hidden_size) for layer in layers}
     encoder = model.base_model
-    with _evaluating(model), _stopping_at(encoder, max(layers)) as stack, _outputs(stack, layers) as hidden:
+    with _evaluating(model, bf16), _stopping_at(encoder, max(layers)) as stack, _outputs(stack, layers) as hidden:
         for rows, batch in _batches(tokens, tokenizer, model.device):
             encoder(**batch)
             for layer in layers:
@@ -43,10 +46,12 @@ def pooled_states(
     return states
 
 
-def logits(model: PreTrainedModel, tokens: Dataset, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+def logits(
+    model: PreTrainedModel, tokens: Dataset, tokenizer: PreTrainedTokenizerBase, *, bf16: bool = False
+) -> Tensor:
     """The model's logits, dropout off: (N, C) float32, on the CPU, in the order of the rows."""
     result = torch.empty(len(tokens), model.config.num_labels)
-    with _evaluating(model):
+    with _evaluating(model, bf16):
         for rows, batch in _batches(tokens, tokenizer, model.device):
             result[rows] = model(**batch).logits.float().cpu()
     return result
@@ -56,7 +61,7 @@ def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
     """(B, T, D), (B, T) -> (B, D)."""
     if pooling == "cls":
         return hidden[:, 0]
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    hidden, weight = hidden.float(), mask.unsqueeze(-1).float()
     return (hidden * weight).sum(dim=1) / weight.sum(dim=1)
 
 
@@ -73,11 +78,11 @@ def _batches(
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(model: PreTrainedModel, bf16: bool) -> Iterator[None]:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             yield
     finally:
         model.train(training)

@@ -25,15 +25,13 @@ from torch import Tensor
 
 from fairkd.exits import LinearExit, check_data, check_features, fit_with_gram, float64_logits, result_dtype
 from fairkd.kronecker import Spectrum, augmented_chunks, curvature_spectrum, gram_spectrum
-from fairkd.predictive import mean_by_quadrature, mean_by_sampling
+from fairkd.posterior import LaplacePosterior, check_posterior
 
 PRIORS = ("exact", "factored")
-METHODS = ("quadrature", "mc")
-MODE_TOLERANCE = 1e-7  # relative gradient norm; a fit ends at 1e-9, storage in float32 costs about 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class KroneckerLaplace:
+class KroneckerLaplace(LaplacePosterior):
     """The Gaussian posterior of an exit. Made by `fit`.
 
     Attributes:
@@ -77,15 +75,7 @@ class KroneckerLaplace:
         """
         if prior not in PRIORS:
             raise ValueError(f"prior is {prior!r}; choose one of {', '.join(PRIORS)}")
-        if not 0 < likelihood_temperature < math.inf:
-            raise ValueError(f"likelihood_temperature is {likelihood_temperature}; it must be finite and above 0")
-        residual = exit.relative_gradient_norm(features, labels)
-        if not residual <= MODE_TOLERANCE:
-            raise ValueError(
-                f"the exit is off its mode on these data: relative gradient norm {residual:.1e}, at most "
-                f"{MODE_TOLERANCE:.0e} allowed. Refit it with LinearExit.fit on the same features, labels and "
-                "prior_precision, and keep its weights in float64"
-            )
+        check_posterior(exit, features, labels, likelihood_temperature)
         return _around(exit, features, labels, gram_spectrum(features), likelihood_temperature, prior)
 
     @property
@@ -111,43 +101,9 @@ class KroneckerLaplace:
         vectors, variances = self.curvature.vectors, self._logit_variances(features)
         return torch.einsum("ni,ci,di->ncd", variances, vectors, vectors).to(result_dtype(features))
 
-    def predict(self, features: Tensor, method: str = "quadrature", n_samples: int = 200, seed: int = 0) -> Tensor:
-        """Return E[softmax(z)] for z normal with the exit's logits as mean and `logit_covariance`.
-
-        "quadrature" is a Gauss-Hermite product rule in the C-1 contrasts (softmax sees nothing else), along the
-        eigenvectors of G: 20 nodes a dimension, more for instances whose largest contrast standard deviation s asks
-        for them. Its error is below 1e-6 up to s = 5.5 for C = 2 or 3 (2.6 for C = 4); beyond, as a likelihood
-        temperature near N can bring, it grows: for C = 3 to 1e-5 at s = 8, 1e-3 at 16, 1e-2 at 30. "mc" has fresh
-        samples for every instance, from a generator seeded with `seed`, and a standard error of at most
-        0.5 / sqrt(n_samples).
-
-        Args:
-            features: (N, D).
-            method: "quadrature" or "mc".
-            n_samples: samples an instance, for "mc".
-            seed: of the generator, for "mc".
-
-        Returns:
-            (N, C) probabilities, computed in float64, in the features' dtype or float32 where that is coarser.
-
-        Raises:
-            ValueError: unknown method, n_samples below 1, quadrature asked for with more than 4 classes.
-        """
-        if method not in METHODS:
-            raise ValueError(f"method is {method!r}; choose one of {', '.join(METHODS)}")
-        if n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples}; at least 1 is needed")
-        n_classes = len(self.exit.bias)
-        if method == "quadrature" and n_classes > 4:
-            raise ValueError(f"method 'quadrature' has too many nodes with {n_classes} classes (at most 4); use 'mc'")
-        deviations = self._logit_variances(features)[:, :-1].sqrt()  # (N, C-1): contrasts alone
-        logits = float64_logits(self.exit, features)  # (N, C)
-        basis = self.curvature.vectors[:, :-1]  # (C, C-1)
-        if method == "quadrature":
-            average = mean_by_quadrature(logits, deviations, basis)
-        else:
-            average = mean_by_sampling(logits, deviations, basis, n_samples, seed)
-        return average.to(result_dtype(features))
+    def contrasts(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return deviations (N, C-1) along the eigenvectors of G, (C, C-1), which all instances share."""
+        return self._logit_variances(features)[:, :-1].sqrt(), self.curvature.vectors[:, :-1]
 
     def log_marginal_likelihood(self) -> float:
         """Return the Laplace evidence in nats (MacKay 1992), the posterior precision H being the factored one here.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,6 +89,12 @@ def load_student(experiment: "Experiment", labels: tuple[str, ...]) -> PreTraine
     student = DistilBertForSequenceClassification(config)
     student.distilbert.load_state_dict(halved.state_dict())
     return student
+
+
+def reopen(folder: Path) -> PreTrainedModel:
+    """The classifier of a finished run, in float32, on the accelerator if there is one."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return model.to(torch.accelerator.current_accelerator() or "cpu")
 
 
 def label_order(config: PretrainedConfig, labels: tuple[str, ...], parameter: str) -> list[int] | None:

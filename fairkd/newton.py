@@ -106,8 +106,8 @@ def _kronecker_inverse(probs: Tensor, gram: Spectrum, tau: float) -> Operator:
     return inverse
 
 
-def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
-    """Return v -> Hessian^{-1} v for v of shape (C, D+1), up to rounding: a Cholesky factor in the contrast space."""
+def contrast_hessian(probs: Tensor, features: Tensor) -> Tensor:
+    """Return the exact curvature of the likelihood in the contrasts, ((C-1)(D+1), (C-1)(D+1)), symmetric."""
     basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
     width, contrasts = features.shape[1] + 1, basis.shape[1]
     hessian = probs.new_zeros(contrasts, width, contrasts, width)
@@ -117,17 +117,24 @@ def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
             for j in range(i + 1):
                 curvature = probs[rows] @ (basis[:, i] * basis[:, j]) - q[:, i] * q[:, j]  # (n,)
                 hessian[i, :, j] += (x * curvature[:, None]).T @ x
-    hessian = hessian.reshape(contrasts * width, -1).tril()
+    lower = hessian.reshape(contrasts * width, -1).tril()
+    return lower + lower.tril(-1).T
+
+
+def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
+    """Return v -> Hessian^{-1} v for v of shape (C, D+1), up to rounding: a Cholesky factor in the contrast space."""
+    basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
+    hessian = contrast_hessian(probs, features)
     hessian.diagonal().add_(tau)
     scale = hessian.diagonal().rsqrt()
-    hessian = hessian.tril(-1) * scale[:, None] * scale
-    hessian += hessian.T + (1 + 1e-12) * torch.eye(len(hessian), dtype=hessian.dtype, device=hessian.device)
+    hessian = hessian * scale[:, None] * scale
+    hessian.diagonal().add_(1e-12)
     factor = torch.linalg.cholesky(hessian)
 
     def inverse(v: Tensor) -> Tensor:
         contrast = (basis.T @ v).reshape(-1, 1) * scale[:, None]
         solved = torch.cholesky_solve(contrast, factor) * scale[:, None]
-        return basis @ solved.reshape(contrasts, width) + v.mean(0) / tau
+        return basis @ solved.reshape(basis.shape[1], -1) + v.mean(0) / tau
 
     return inverse
 

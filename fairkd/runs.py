@@ -24,7 +24,7 @@ EMBEDDED = {name: Path(__file__).parent / "demo" / "encoders" / name for name in
 log = logging.getLogger("fairkd")
 
 # Raised when the meaning of a stored result changes, so that older ones are not taken for it.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def root() -> Path:
@@ -97,7 +97,7 @@ class Run:
         return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables: "predictions", "history", "weights" or, of a teacher, "train_logits"."""
+        """One of the run's tables: "predictions", "epochs", "history", "weights" or, of a teacher, "train_logits"."""
         return pd.read_parquet(self.folder / f"{name}.parquet")
 
     def __repr__(self) -> str:

@@ -11,6 +11,15 @@ from fairkd.demo import corpus
 DEPTH = 4
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """For tiny problems, where threads would only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A root in which runs are made and found; relative paths start here."""
@@ -52,6 +61,7 @@ def small(project, encoder):
     return Experiment(
         train_examples=240,
         evaluation_examples=60,
+        validation_examples=12,
         teacher_model=str(encoder),
         student_model=None,
         aux_layer=1,

@@ -34,7 +34,7 @@ def pair(label, hypothesis="they left", **more):
 
 
 def mnli(folder, **changes):
-    sizes = {"train_examples": None, "evaluation_examples": None}
+    sizes = {"train_examples": None, "evaluation_examples": None, "validation_examples": 0}
     return Experiment(**({"dataset": "mnli", "data": str(folder)} | sizes | changes))
 
 
@@ -93,7 +93,7 @@ def test_a_subset_is_seeded_and_never_larger_than_the_data(project):
     drawn = [load(mnli("pairs", train_examples=9, data_seed=s)).train["id"].tolist() for s in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len(drawn[0]) == 9
-    with pytest.raises(DataError, match="train_examples = 31: split 'train' has 30"):
+    with pytest.raises(DataError, match="train_examples = 31, .*: split 'train' has 30"):
         load(mnli("pairs", train_examples=31))
     with pytest.raises(DataError, match="evaluation_examples = 4"):
         load(mnli("pairs", evaluation_examples=4))
@@ -108,13 +108,32 @@ def test_the_hub_out_of_reach_is_one_message_that_says_what_to_do(project, monke
         load(mnli(None, data=None))
 
 
+def test_validation_rows_are_held_out_of_training_and_the_training_rows_stay(project):
+    write_pairs(project / "pairs", "train", THREE * 10)
+    write_pairs(project / "pairs", "validation_matched", THREE)
+    alone, with_validation = (load(mnli("pairs", train_examples=9, validation_examples=n)) for n in (0, 12))
+    assert alone.validation.empty
+    assert with_validation.train["id"].tolist() == alone.train["id"].tolist()
+    assert len(with_validation.validation) == 12
+    assert not set(with_validation.validation["id"]) & set(with_validation.train["id"])
+    assert len(load(mnli("pairs", validation_examples=12)).train) == 18  # null: what is left
+    with pytest.raises(DataError, match="train_examples = 20, validation_examples = 12"):
+        load(mnli("pairs", train_examples=20, validation_examples=12))
+
+
+def test_demo_validation_is_balanced_by_group_and_not_the_evaluation_split():
+    splits = load(Experiment(train_examples=600, evaluation_examples=60, validation_examples=12))
+    assert splits.validation["group"].value_counts().tolist() == [2] * 6
+    assert not set(splits.validation["premise"]) & set(splits.evaluation["premise"])
+
+
 def test_demo_averages_are_those_of_the_training_distribution():
     splits = load(Experiment(train_examples=3000, evaluation_examples=60))
     evaluation = splits.evaluation
     weighed = evaluation.groupby("group", observed=False)["importance"].sum() / len(evaluation)
     natural = splits.train["group"].value_counts(normalize=True)
     pd.testing.assert_series_equal(weighed, natural.reindex(weighed.index), check_names=False)
-    with pytest.raises(DataError, match="evaluation_examples a multiple of 6"):
+    with pytest.raises(DataError, match="evaluation_examples = 61, .* multiples of 6"):
         load(Experiment(evaluation_examples=61))
 
 

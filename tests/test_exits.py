@@ -10,14 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from fairkd import kronecker, newton
 from fairkd.exits import LinearExit
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The problems here are tiny: threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def problem(n=300, d=5, c=3, seed=0, scale=1.5, dtype=torch.float64):

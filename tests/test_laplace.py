@@ -5,19 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import roots_hermitenorm
 
 from fairkd import kronecker, predictive
+from fairkd.dense import DenseLaplace
 from fairkd.exits import LinearExit
 from fairkd.laplace import KroneckerLaplace, select_prior_precision
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """The problems here are tiny: threads would only wait for one another."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def problem(n=60, d=4, c=3, seed=0, scale=1.5):
@@ -194,9 +189,10 @@ def test_quadrature_within_the_error_of_a_million_samples(c, temperature):
     assert (found - exit.logits(rows).softmax(1)).abs().max() > 1e-3  # it is not the MAP that passes here
 
 
-@pytest.mark.parametrize("deviation", [0.3, 1.1, 1.11, 2.6, 2.61, 5.5])
+@pytest.mark.parametrize("deviation", [0.1, 0.4, 0.41, 1.0, 1.01, 2.6, 5.5, 20.0])
 @pytest.mark.parametrize("c", [2, 3])
 def test_quadrature_to_1e_6(c, deviation):
+    """Against Gauss-Hermite in one dimension, where hundreds of nodes are cheap, and a much finer grid in two."""
     generator = torch.Generator().manual_seed(0)
     logits = deviation * torch.randn(8, c, generator=generator, dtype=torch.float64)
     deviations = deviation * torch.rand(8, c - 1, generator=generator, dtype=torch.float64)
@@ -204,20 +200,81 @@ def test_quadrature_to_1e_6(c, deviation):
     angle = 0.7
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
     basis = kronecker.contrast_basis(c) @ (turn if c == 3 else torch.eye(1, dtype=torch.float64))
-    points = torch.arange(-6.5, 6.5, min(0.25, 0.8 / deviation), dtype=torch.float64)  # a fine trapezium rule
+    points = torch.arange(-6.5, 6.5, min(0.25, 0.4 / deviation), dtype=torch.float64)
+    mass = (-points.square() / 2).exp()
+    if c == 2 and deviation <= 5.5:
+        points, mass = (torch.from_numpy(part) for part in roots_hermitenorm(350))
     grid = torch.cartesian_prod(*[points] * (c - 1)).reshape(-1, c - 1)
-    mass = (-grid.square().sum(1) / 2).exp()
-    z = logits[:, None] + (grid * deviations[:, None]) @ basis.T
-    expected = torch.einsum("s,nsc->nc", mass / mass.sum(), z.softmax(-1))
-    assert (predictive.mean_by_quadrature(logits, deviations, basis) - expected).abs().max() < 1e-6
+    mass = torch.cartesian_prod(*[mass / mass.sum()] * (c - 1)).reshape(-1, c - 1).prod(1)
+    found = predictive.mean_by_quadrature(logits, deviations, basis)
+    for row in range(8):
+        z = logits[row] + (grid * deviations[row]) @ basis.T
+        expected = mass @ z.softmax(-1)
+        assert (found[row] - expected).abs().max() < 1e-6
 
 
-def test_twenty_nodes_serve_an_untempered_posterior():
-    features, labels = problem(n=500, d=8, scale=0.5)
-    laplace = KroneckerLaplace.fit(LinearExit.fit(features, labels), features, labels)
-    vectors = laplace.curvature.vectors[:, :-1]
-    spread = torch.einsum("ci,ncd,di->ni", vectors, laplace.logit_covariance(features), vectors).sqrt()
-    assert spread.max() < predictive.LADDER[0][1]
+@pytest.mark.parametrize("temperature", [1.0, 60.0])
+def test_mutual_information_and_contrast_variance_by_a_million_samples(temperature):
+    features, labels = problem()
+    laplace = KroneckerLaplace.fit(
+        LinearExit.fit(features, labels), features, labels, likelihood_temperature=temperature
+    )
+    means, covariances = laplace.exit.logits(features[:4]), laplace.logit_covariance(features[:4])
+    for row in range(4):
+        z = np.random.default_rng(row).multivariate_normal(means[row].numpy(), covariances[row].numpy(), size=10**6)
+        p = np.exp(z - z.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        entropies = -(p * np.log(np.clip(p, 1e-300, None))).sum(1)
+        mean = p.mean(0)
+        expected = -(mean * np.log(mean)).sum() - entropies.mean()
+        found = laplace.mutual_information(features[row : row + 1]).item()
+        assert found == pytest.approx(expected, abs=5e-3)
+        first, second = means[row].topk(2).indices
+        variance = laplace.contrast_variance(features[row : row + 1]).item()
+        assert variance == pytest.approx((z[:, first] - z[:, second]).var(), rel=0.01)
+
+
+@pytest.mark.parametrize("n, d, c", [(60, 4, 3), (300, 6, 3), (200, 5, 2), (150, 3, 4)])
+@pytest.mark.parametrize("temperature", [1.0, 25.0])
+def test_dense_posterior_is_the_hessian_by_autograd(n, d, c, temperature):
+    features, labels = problem(n, d, c, seed=n)
+    exit = LinearExit.fit(features, labels, 0.4, c)
+    dense = DenseLaplace.fit(exit, features, labels, likelihood_temperature=temperature)
+    precision = dense_precision(exit, features, labels, temperature)
+    new, _ = problem(20, d, c, seed=1)
+    expected = covariance_of_logits(precision, new, c)
+    assert torch.allclose(dense.logit_covariance(new), expected, rtol=1e-8, atol=1e-10)
+    likelihood = precision - 0.4 * torch.eye(len(precision), dtype=torch.float64)
+    assert dense.effective_dimension == pytest.approx(
+        (likelihood @ torch.linalg.inv(precision)).trace().item(), rel=1e-8
+    )
+    mean, error = numpy_mean_of_softmax(exit.logits(new)[0], expected[0], 10**6, seed=0)
+    assert (np.abs(dense.predict(new)[0].numpy() - mean) < 6 * error + 1e-6).all()
+
+
+@pytest.mark.parametrize("n, d, scale", [(200, 3, 0.4), (600, 6, 0.4), (2000, 12, 0.2)])
+def test_kronecker_predictive_is_near_the_dense_one(n, d, scale):
+    """Random problems: the predictive of the factors is nearer to the dense one than MAP is."""
+    features, labels = problem(n, d, seed=n, scale=scale)
+    exit = LinearExit.fit(features, labels)
+    dense = DenseLaplace.fit(exit, features, labels).predict(features)
+    kron = KroneckerLaplace.fit(exit, features, labels).predict(features)
+    apart, moved = (kron - dense).abs().mean(), (exit.logits(features).softmax(1) - dense).abs().mean()
+    assert apart < moved / 2
+    assert (kron - dense).abs().max() < 0.01
+
+
+def test_dense_effective_dimension_is_the_mean_trace_and_below_its_bound():
+    """mean_n tr(Lambda_n Cov z_n) = T d_eff / N <= T (C-1)(D+1) / N, exactly, for the dense posterior."""
+    features, labels = problem(n=200, d=5)
+    exit = LinearExit.fit(features, labels)
+    for temperature in (1.0, 10.0, 200.0):
+        dense = DenseLaplace.fit(exit, features, labels, likelihood_temperature=temperature)
+        p = exit.logits(features).softmax(1)
+        curvature = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+        mean_trace = (curvature * dense.logit_covariance(features)).sum((1, 2)).mean().item()
+        assert mean_trace == pytest.approx(temperature * dense.effective_dimension / 200, rel=1e-9)
+        assert mean_trace < temperature * 2 * 6 / 200
 
 
 @settings(max_examples=10, deadline=None)

@@ -44,6 +44,11 @@ def test_a_run_leaves_what_the_analysis_reads(small, student):
     for row in ("average", "worst_group", "neutral, negation"):
         assert last[row] == pytest.approx(report["value"][row]), row
     assert student.config["method"] == "laplace"
+    epochs = student.table("epochs")
+    assert epochs.groupby(["epoch", "split"]).size().tolist() == [60, 12] * 3
+    final = epochs[(epochs["epoch"] == 3) & (epochs["split"] == "evaluation")].set_index("id")
+    probs = class_probabilities(final.loc[predictions["id"]], "student")
+    np.testing.assert_allclose(probs, class_probabilities(predictions, "student"), atol=1e-6)
     assert not list(student.folder.glob("checkpoint-*"))
 
 
@@ -103,13 +108,49 @@ def test_the_loss_sees_the_weights(small, monkeypatch):
     assert not weighted.table("predictions")[columns].equals(plain.table("predictions")[columns])
 
 
+def test_the_early_model_of_jtt_is_a_run_of_its_own_and_its_errors_are_the_weights(small):
+    student = distil(small.vary(method="jtt", jtt_epochs=1))
+    early = training.student_run(small.vary(method="erm", student_epochs=1))
+    weights = student.table("weights")
+    assert weights["epoch"].unique().tolist() == [0]
+    splits = load(small)
+    tokenizer = training.models.load_tokenizer(str(early.model_folder), "student_model")
+    tokens = training.Task.prepare(splits, small.max_length, tokenizer).train
+    guesses = training.logits(training.models.reopen(early.model_folder), tokens, tokenizer).argmax(1).numpy()
+    wrong = guesses != splits.train["label"]
+    assert 0.1 < wrong.mean() < 0.9
+    np.testing.assert_array_equal(weights["weight"], np.where(wrong, small.jtt_factor, 1.0))
+
+
+def test_group_dro_weighs_by_group_alone_and_lifts_the_group_of_larger_loss(small):
+    student = distil(small.vary(method="group_dro", group_step_size=0.5, learning_rate=1e-6))
+    weights = student.table("weights")
+    last = weights[weights["epoch"] == weights["epoch"].max()]
+    spread = last.groupby("group", observed=True)["weight"].agg(["min", "max"])
+    assert (spread["min"] == spread["max"]).all() and spread["max"].max() > spread["max"].min()
+    assert last["weight"].mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_warm_start_and_interval_of_refits(small):
+    base = small.vary(method="dedier", student_epochs=5)
+    for changes, epochs in (
+        ({}, [1, 2, 3, 4]),
+        ({"warm_start_epochs": 3}, [3, 4]),
+        ({"reweight_every": 2}, [1, 3]),
+    ):
+        assert distil(base.vary(**changes)).table("weights")["epoch"].unique().tolist() == epochs
+
+
 class Interrupt(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
         if round(state.epoch) == 2:
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_resumes_to_the_same_numbers(small, student, project, monkeypatch):
+@pytest.mark.parametrize("method", ["laplace", "group_dro"])
+def test_an_interrupted_training_resumes_to_the_same_numbers(small, project, monkeypatch, method):
+    small = small.vary(method=method)
+    student = distil(small)
     monkeypatch.setenv("FAIRKD_ROOT", str(project / "again"))
     fine_tune(small)
     original = Reweighting.on_train_begin
@@ -118,10 +159,10 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(small, student, pro
         with pytest.raises(KeyboardInterrupt):
             distil(small)
     assert training.runs.find(training.student_name(small)) is None
-    assert list(runs.runs_folder().glob("laplace-*.partial/checkpoint-*"))
+    assert list(runs.runs_folder().glob(f"{method}-*.partial/checkpoint-*"))
     assert Reweighting.on_train_begin is original
     resumed = distil(small)
-    for name in ("metrics.json", "predictions.parquet", "weights.parquet"):
+    for name in ("metrics.json", "predictions.parquet", "epochs.parquet", "weights.parquet"):
         assert digest(resumed.folder / name) == digest(student.folder / name), name
 
 
@@ -132,6 +173,12 @@ def test_an_interrupted_training_resumes_to_the_same_numbers(small, student, pro
         {"normalize_weights": True, "stale_weights": True, "reweight": "kd", "exponent": "product"},
         {"pooling": "mean", "prior": "factored", "predictive": "mc", "likelihood_temperature": 240.0},
         {"prior_precision": "evidence", "reweight_every": 2},
+        {"posterior": "dense", "exit_hidden": [8], "signal": "mutual_information"},
+        {"warm_start_epochs": 2, "weight_cap": 2.0, "permute_weights": True},
+        {"method": "jtt", "jtt_epochs": 1},
+        {"method": "avcs", "aux_layer": 2},
+        {"method": "tempered"},
+        {"method": "group_dro"},
     ],
 )
 def test_every_knob_changes_the_student_and_leaves_a_full_run(small, student, changes):

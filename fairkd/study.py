@@ -1,0 +1,192 @@
+"""Many runs as one study: the grid of students and seeds, the choice of an epoch, what a posterior does to a margin."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer, PreTrainedModel
+
+from fairkd import models, runs
+from fairkd.data import Splits, tokenize
+from fairkd.dedier import confidence_margin, instance_weights
+from fairkd.evaluation import group_accuracy
+from fairkd.experiment import Experiment, ParameterError
+from fairkd.features import pooled_states
+from fairkd.heads import HeadPosterior, fit_head, fit_posterior
+from fairkd.methods import METHODS
+from fairkd.runs import Run
+from fairkd.training import check, distil, student_name
+
+log = logging.getLogger("fairkd")
+
+# By what the epoch of a run is chosen: nothing, or the validation split without and with its group labels.
+SELECTIONS = {"last epoch": None, "validation average": "average", "validation worst group": "worst_group"}
+_SWEEP_ROWS = 2_000  # training rows a sweep looks at, drawn at random
+
+
+def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> dict[str, dict[int, Run]]:
+    """All students with all seeds, {student: {seed: run}}: finished runs are reused, the others trained now.
+
+    Seeds come in the outer loop, so that an interrupted study has whole seeds to show.
+
+    Args:
+        students: entries as in `Experiment.students`.
+        seeds: training seeds of the students; the teacher has its own, one for all.
+
+    Raises:
+        ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ParameterError(f"seeds = {seeds}: name at least one, each once")
+    grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
+    splits = check(experiment)
+    for _, given, _ in grid:
+        models.check(given, splits.entry.labels)
+    found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
+    with tqdm(grid, desc="students") as bar:
+        for spec, given, seed in bar:
+            bar.set_postfix_str(f"{spec}, seed {seed}")
+            found[spec][seed] = distil(given, splits=splits)
+    return found
+
+
+def title(spec: str) -> str:
+    """How a student is named in tables: its entry, marked where the method reads group labels."""
+    method = spec.partition(",")[0].partition("@")[0]
+    return f"{spec} (reads group labels)" if METHODS[method].reads_groups else spec
+
+
+def chosen_epoch(epochs: pd.DataFrame, selection: str, attribute: str = "negation") -> int:
+    """The epoch that one of `SELECTIONS` would keep; of equals the earliest.
+
+    Args:
+        epochs: the table "epochs" of a student's run.
+
+    Raises:
+        ValueError: an unknown selection, or one that needs validation rows where there are none.
+    """
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection is {selection!r}; choose one of {', '.join(SELECTIONS)}")
+    row = SELECTIONS[selection]
+    if row is None:
+        return int(epochs["epoch"].max())
+    validation = epochs[epochs["split"] == "validation"]
+    if validation.empty:
+        raise ValueError(f"selection {selection!r} needs validation rows: set validation_examples above 0")
+    scores = {
+        epoch: group_accuracy(rows, attribute=attribute)[row] for epoch, rows in validation.groupby("epoch", sort=True)
+    }
+    return int(max(scores, key=scores.get))
+
+
+def predictions_at(run: Run, selection: str, attribute: str = "negation") -> pd.DataFrame:
+    """The evaluation rows' predictions of a student at the epoch that one of `SELECTIONS` would keep."""
+    epochs = run.table("epochs")
+    epoch = chosen_epoch(epochs, selection, attribute)
+    return epochs[(epochs["epoch"] == epoch) & (epochs["split"] == "evaluation")].reset_index(drop=True)
+
+
+def posterior_tables(experiment: Experiment, run: Run, splits: Splits, n_temperatures: int = 9) -> Run:
+    """What the posterior does to the margins of a finished student's exit at aux_layer; computed once.
+
+    The run has two tables. "sweep": how margins and weights of training rows move away from MAP as the likelihood
+    temperature rises from 1 to N, see `temperature_sweep`. "agreement": the margin and the variance of the top
+    contrast of every evaluation row under the Kronecker and under the dense posterior, at temperature 1.
+    """
+    layer = experiment.aux_layer
+
+    def compute(folder: Path) -> None:
+        log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
+        model, tokens = _reopened(run, experiment, splits)
+        states = {
+            name: pooled_states(model, rows, tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)[layer]
+            for name, (rows, tokenizer) in tokens.items()
+        }
+        labels = torch.tensor(splits.train["label"].to_numpy())
+        temperatures = np.geomspace(1, len(labels), n_temperatures).tolist()
+        sweep = temperature_sweep(states["train"], labels, experiment, temperatures)
+        sweep.to_parquet(folder / "sweep.parquet")
+        agreement = posterior_agreement(states["train"], labels, states["evaluation"], experiment)
+        agreement.assign(id=splits.evaluation["id"]).to_parquet(folder / "agreement.parquet")
+
+    key = hashlib.sha256(f"{student_name(experiment)} {layer} {n_temperatures}".encode()).hexdigest()[:12]
+    with models.quiet():
+        return runs.make(f"posterior-{key}", compute)
+
+
+def temperature_sweep(
+    features: torch.Tensor, labels: torch.Tensor, experiment: Experiment, temperatures: list[float]
+) -> pd.DataFrame:
+    """How far the Laplace predictive moves margins and weights away from MAP, by likelihood temperature T.
+
+    Args:
+        features: (N, D) training features of the exit's layer.
+        labels: (N,).
+        temperatures: T of each row.
+
+    Returns:
+        Columns likelihood_temperature; margin_shift, mean |margin - MAP margin|; weight_shift, mean |w / w_MAP - 1|;
+        logit_variance, mean_n tr(Lambda_n Cov z_n); effective_dimension; expected, T d_eff / N, which
+        logit_variance equals but for the Kronecker approximation; bound, T (C-1)(D+1) / N. The means are over 2,000
+        training rows drawn at random, or all.
+    """
+    head = fit_head(features, labels, experiment)
+    generator = torch.Generator().manual_seed(experiment.seed)
+    rows = torch.randperm(len(labels), generator=generator)[:_SWEEP_ROWS]
+    probs = head.logits(features[rows]).softmax(-1)
+    margin, weights = confidence_margin(probs), _weights(probs, labels[rows], experiment)
+    curvature = torch.diag_embed(probs) - probs[:, :, None] * probs[:, None, :]
+    found = []
+    for temperature in temperatures:
+        given = experiment.vary(method="laplace", likelihood_temperature=temperature)
+        fitted = fit_posterior(head, features, labels, given)
+        moved = fitted.probabilities(features[rows])
+        covariance = fitted.posterior.logit_covariance(head.hidden(features[rows]))
+        found.append(
+            {
+                "likelihood_temperature": temperature,
+                "margin_shift": (confidence_margin(moved) - margin).abs().mean().item(),
+                "weight_shift": (_weights(moved, labels[rows], experiment) / weights - 1).abs().mean().item(),
+                "logit_variance": (curvature * covariance).sum((1, 2)).mean().item(),
+                "effective_dimension": (dimension := fitted.posterior.effective_dimension),
+                "expected": temperature * dimension / len(labels),
+                "bound": temperature * (probs.shape[1] - 1) * (head.exit.weight.shape[1] + 1) / len(labels),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def posterior_agreement(
+    features: torch.Tensor, labels: torch.Tensor, evaluated: torch.Tensor, experiment: Experiment
+) -> pd.DataFrame:
+    """Margin and contrast variance of every evaluated row, under MAP, the Kronecker and the dense posterior.
+
+    Returns:
+        Columns map_margin, kronecker_margin, dense_margin, kronecker_variance, dense_variance; a row for each row of
+        `evaluated` (M, D).
+    """
+    head = fit_head(features, labels, experiment)
+    table = {"map_margin": confidence_margin(head.logits(evaluated).softmax(-1))}
+    for kind in ("kronecker", "dense"):
+        fitted: HeadPosterior = fit_posterior(head, features, labels, experiment.vary(posterior=kind))
+        table[f"{kind}_margin"] = confidence_margin(fitted.probabilities(evaluated))
+        table[f"{kind}_variance"] = fitted.contrast_variance(evaluated)
+    return pd.DataFrame({name: values.numpy() for name, values in table.items()})
+
+
+def _weights(probs: torch.Tensor, labels: torch.Tensor, experiment: Experiment) -> torch.Tensor:
+    return instance_weights(probs, labels, experiment.alpha, experiment.beta, exponent=experiment.exponent)
+
+
+def _reopened(run: Run, experiment: Experiment, splits: Splits) -> tuple[PreTrainedModel, dict]:
+    """A finished student, and the tokens of its training and evaluation rows with its tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(run.model_folder)
+    frames = {"train": splits.train, "evaluation": splits.evaluation}
+    return models.reopen(run.model_folder), {
+        name: (tokenize(frame, splits.entry, tokenizer, experiment.max_length), tokenizer)
+        for name, frame in frames.items()
+    }

@@ -1,0 +1,187 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import fairkd
+from fairkd import Experiment, ParameterError, distil, load, study
+from fairkd.evaluation import group_accuracy, group_report
+from fairkd.exits import LinearExit
+from fairkd.laplace import KroneckerLaplace
+from fairkd.seeds import compare
+
+GROUPS = ["a, no", "a, yes", "b, no", "b, yes"]
+
+
+def table(rng, quality, n=400):
+    """Predictions of two classes in four groups, right with the group's probability."""
+    group = np.arange(n) % 4
+    label = group // 2
+    right = rng.random(n) < np.array(quality)[group]
+    top = rng.uniform(0.5, 1, n)
+    one = np.where((label == 1) == right, top, 1 - top)
+    return pd.DataFrame(
+        {
+            "id": [f"e{i}" for i in range(n)],
+            "label": label,
+            "negation": group % 2 == 1,
+            "group": pd.Categorical([GROUPS[g] for g in group], categories=GROUPS),
+            "importance": 1.0,
+            "student_prob_0": 1 - one,
+            "student_prob_1": one,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def tables():
+    rng = np.random.default_rng(0)
+    return {
+        "kd": {s: table(rng, [0.9, 0.5, 0.9, 0.8]) for s in range(4)},
+        "laplace@3": {s: table(rng, [0.9, 0.9, 0.9, 0.8]) for s in range(4)},
+    }
+
+
+def test_the_mean_over_seeds_and_its_differences(tables):
+    found = compare(tables, ["kd", "dedier@3"])
+    report = found.report.set_index(["student", "row"])
+    for student, of_seed in tables.items():
+        expected = pd.DataFrame([group_accuracy(t) for t in of_seed.values()]).mean()
+        for row in ("average", *GROUPS, "worst_group", "gap"):
+            assert report.loc[(student, row), "value"] == pytest.approx(expected[row]), row
+        assert (report.loc[student, "low"] <= report.loc[student, "high"]).all()
+    assert set(report["seeds"]) == {4}
+    difference = found.differences.set_index(["student", "baseline", "row"])
+    assert difference.index.droplevel("row").unique().tolist() == [("laplace@3", "kd")]
+    better = difference.loc[("laplace@3", "kd", "a, yes")]
+    assert better["value"] == pytest.approx(report["value"]["laplace@3", "a, yes"] - report["value"]["kd", "a, yes"])
+    assert better["low"] > 0.2
+    same = difference.loc[("laplace@3", "kd", "b, no")]
+    assert same["low"] < 0 < same["high"]
+    single = found.single.set_index(["student", "seed", "row"])["value"]
+    assert single["kd", 2, "average"] == pytest.approx(group_accuracy(tables["kd"][2])["average"])
+
+
+def test_one_seed_is_the_bootstrap_within_groups(tables):
+    alone = {"kd": {0: tables["kd"][0]}}
+    found = compare(alone, ["kd"]).report.set_index("row")
+    expected = group_report(tables["kd"][0].sort_values("id", ignore_index=True))
+    for row in ("average", "worst_group", "ece", "nll"):
+        assert found.loc[row, ["value", "low", "high"]].tolist() == pytest.approx(
+            expected.loc[row, ["value", "low", "high"]].tolist()
+        )
+    assert compare(alone, ["kd"]).differences.empty
+
+
+def test_the_interval_covers_what_two_sources_of_spread_give():
+    """Seeds of very different quality: the interval is far wider than that of the rows alone."""
+    rng = np.random.default_rng(1)
+    quality = rng.uniform(0.2, 0.9, 12)
+    found = compare({"kd": {s: table(rng, [q] * 4) for s, q in enumerate(quality)}}, [])
+    row = found.report.set_index("row").loc["average"]
+    width, standard_error = row["high"] - row["low"], quality.std() / np.sqrt(12)
+    assert 0.7 < width / (2 * 1.96 * standard_error) < 1.4
+
+
+def test_order_of_rows_does_not_matter_and_other_examples_are_refused(tables):
+    shuffled = {"kd": {s: t.sample(frac=1, random_state=s) for s, t in tables["kd"].items()}}
+    first, second = (compare(t, []).report for t in ({"kd": tables["kd"]}, shuffled))
+    pd.testing.assert_frame_equal(first, second)
+    with pytest.raises(ValueError, match="seed 1: other examples"):
+        compare({"kd": {0: tables["kd"][0], 1: tables["kd"][1].iloc[1:]}}, [])
+    with pytest.raises(ValueError, match="run the same seeds"):
+        compare({"kd": tables["kd"], "erm": {0: tables["kd"][0]}}, [])
+
+
+@pytest.fixture
+def grid(small):
+    experiment = small.vary(student_epochs=2, validation_examples=12)
+    return experiment, study.run_grid(experiment, ["kd", "laplace@2"], [0, 1])
+
+
+def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
+    experiment, found = grid
+    assert {spec: list(of_seed) for spec, of_seed in found.items()} == {"kd": [0, 1], "laplace@2": [0, 1]}
+    assert found["laplace@2"][1].folder == distil(experiment.vary(seed=1, method="laplace", aux_layer=2)).folder
+    assert found["laplace@2"][1].config["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("students", "seeds", "message"),
+    [
+        (["kd"], [], "seeds = "),
+        (["kd"], [0, 0], "each once"),
+        (["kd", "laplace@9"], [0], "aux_layer = 9"),
+        (["laplac@1"], [0], "did you mean 'laplace'"),
+        (["laplace@1,temprature=2"], [0], "did you mean 'temperature'"),
+        (["laplace@1,beta=-1"], [0], "beta = -1"),
+    ],
+)
+def test_a_wrong_grid_stops_before_any_training(small, monkeypatch, students, seeds, message):
+    monkeypatch.setattr(study, "distil", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(ParameterError, match=message):
+        study.run_grid(small, students, seeds)
+
+
+def test_epochs_are_chosen_on_validation_rows_alone(grid):
+    experiment, found = grid
+    epochs = found["kd"][0].table("epochs")
+    validation, evaluation = (epochs["split"] == split for split in ("validation", "evaluation"))
+    good, bad = epochs["label"].astype(int), 1 - epochs["label"].clip(upper=1)
+    for c in range(3):  # the first epoch is all right on validation, all wrong on evaluation; the last the reverse
+        first = epochs["epoch"] == 1
+        answer = np.where(validation == first, good, bad)
+        epochs[f"student_prob_{c}"] = (answer == c).astype(float)
+    for selection, epoch in (("last epoch", 2), ("validation average", 1), ("validation worst group", 1)):
+        assert study.chosen_epoch(epochs, selection) == epoch
+    with pytest.raises(ValueError, match="choose one of last epoch"):
+        study.chosen_epoch(epochs, "best")
+    with pytest.raises(ValueError, match="validation_examples above 0"):
+        study.chosen_epoch(epochs[evaluation], "validation average")
+    last = study.predictions_at(found["kd"][0], "last epoch")
+    assert len(last) == 60
+    expected = found["kd"][0].metrics["student"]["average"]["value"]
+    assert group_accuracy(last)["average"] == pytest.approx(expected)
+
+
+def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
+    experiment, found = grid
+    given = experiment.student("laplace@2")
+    splits = load(given)
+    run = study.posterior_tables(given, found["laplace@2"][0], splits, n_temperatures=4)
+    sweep = run.table("sweep")
+    assert sweep["likelihood_temperature"].iloc[[0, -1]].tolist() == pytest.approx([1, 240])
+    assert sweep["margin_shift"].is_monotonic_increasing
+    assert (sweep["logit_variance"] < sweep["bound"]).all() and (sweep["expected"] < sweep["bound"]).all()
+    assert (sweep["effective_dimension"] < 2 * 17).all()
+    agreement = run.table("agreement")
+    assert set(agreement["id"]) == set(splits.evaluation["id"])
+    # The exact posterior's own margin is what the run's predictions have.
+    stored = found["laplace@2"][0].table("predictions").set_index("id").loc[agreement["id"], "exit2_laplace_margin"]
+    np.testing.assert_allclose(agreement["kronecker_margin"], stored, atol=1e-5)
+    again = study.posterior_tables(given, found["laplace@2"][0], splits, n_temperatures=4)
+    assert again.folder == run.folder
+
+
+def test_the_sweep_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(90, 3, generator=generator).double(), torch.randint(3, (90,), generator=generator)
+    experiment = Experiment()
+    sweep = study.temperature_sweep(features, labels, experiment, [1.0, 30.0])
+    exit = LinearExit.fit(features, labels, 1.0, 3)
+    for _, row in sweep.iterrows():
+        laplace = KroneckerLaplace.fit(exit, features, labels, likelihood_temperature=row["likelihood_temperature"])
+        shift = fairkd.confidence_margin(laplace.predict(features)) - fairkd.confidence_margin(
+            exit.logits(features).softmax(-1)
+        )
+        assert row["margin_shift"] == pytest.approx(shift.abs().mean().item(), rel=1e-6)
+        ours, theirs = (
+            fairkd.instance_weights(p, labels) for p in (laplace.predict(features), exit.logits(features).softmax(-1))
+        )
+        assert row["weight_shift"] == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
+        assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
+
+
+def test_titles_mark_what_reads_group_labels():
+    assert study.title("group_dro") == "group_dro (reads group labels)"
+    assert study.title("laplace@3,likelihood_temperature=8000") == "laplace@3,likelihood_temperature=8000"

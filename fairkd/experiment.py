@@ -5,8 +5,9 @@ same, and a test holds the three together.
 """
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -33,14 +34,47 @@ def _nearest(name: str, allowed) -> str:
     return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
 
 
-class Experiment(BaseModel):
-    """One teacher, one student and the data they see: the whole configuration of a run.
-
-    Frozen and strict: an unknown name or a wrong type raises `ParameterError`. Build it with keyword arguments,
-    from a params file (`from_file`) or from a notebook's parameters (`from_notebook`).
-    """
+class Parameters(BaseModel):
+    """Parameters of a notebook, checked: frozen and strict, an unknown name or a wrong type is a `ParameterError`."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    def __init__(self, **parameters: Any):
+        """Check `parameters`; raises `ParameterError` with one line for each that is wrong."""
+        try:
+            super().__init__(**parameters)
+        except ValidationError as error:
+            lines = [_explain(e, type(self).model_fields) for e in error.errors()]
+            raise ParameterError("\n".join(lines)) from None
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """The parameters of a notebook: `Experiment.from_notebook(globals())`.
+
+        Every plain value (number, text, list, None) in the namespace is taken for a parameter, so a misspelt
+        name that papermill injected is refused here. Call it before the notebook defines anything else.
+        """
+        plain = (bool, int, float, str, list, tuple, dict, type(None))
+        ipython = {"In", "Out"}
+        return cls(
+            **{
+                name: value
+                for name, value in namespace.items()
+                if isinstance(value, plain) and not name.startswith("_") and name not in ipython
+            }
+        )
+
+    def vary(self, **changes: Any) -> Self:
+        """The same with some parameters changed, checked again."""
+        return type(self)(**(self.model_dump() | changes))
+
+
+class Experiment(Parameters):
+    """One teacher, one student and the data they see: the whole configuration of a run.
+
+    Build it with keyword arguments, from a params file (`from_file`) or from a notebook's parameters
+    (`from_notebook`).
+    """
 
     # Data
     dataset: str = Field("demo", description="entry of fairkd.DATASETS")
@@ -114,15 +148,8 @@ class Experiment(BaseModel):
 
     # Analysis
     students: Annotated[list[str], Field(min_length=1)] = Field(
-        ["kd", "dedier@3", "laplace@3", "laplace@6"], description="students compared: method[@layer][,name=value]"
+        ["kd", "dedier@3", "laplace@3", "laplace@6"], description="students compared, such as laplace@3"
     )
-
-    def __init__(self, **parameters: Any):
-        """Check `parameters`; raises `ParameterError` with one line for each that is wrong."""
-        try:
-            super().__init__(**parameters)
-        except ValidationError as error:
-            raise ParameterError("\n".join(_explain(e) for e in error.errors())) from None
 
     @field_validator("aux_layer")
     @classmethod
@@ -161,23 +188,6 @@ class Experiment(BaseModel):
             raise ParameterError(f"{path}: expected one 'name: value' a line")
         return cls(**(parameters | overrides))
 
-    @classmethod
-    def from_notebook(cls, namespace: dict[str, Any]) -> "Experiment":
-        """The experiment of a notebook's parameters: `Experiment.from_notebook(globals())`.
-
-        Every plain value (number, text, list, None) in the namespace is taken for a parameter, so a misspelt
-        name that papermill injected is refused here. Call it before the notebook defines anything else.
-        """
-        plain = (bool, int, float, str, list, tuple, dict, type(None))
-        ipython = {"In", "Out"}
-        return cls(
-            **{
-                name: value
-                for name, value in namespace.items()
-                if isinstance(value, plain) and not name.startswith("_") and name not in ipython
-            }
-        )
-
     def student(self, spec: str) -> "Experiment":
         """This experiment as a `students` entry has it: "kd", "laplace@3", "laplace@3,likelihood_temperature=8000".
 
@@ -209,10 +219,6 @@ class Experiment(BaseModel):
         for name in sorted({"data", "teacher_model", "student_model"} & chosen.keys()):
             chosen[name] = runs.fingerprint(chosen[name])
         return chosen
-
-    def vary(self, **changes: Any) -> "Experiment":
-        """This experiment with some parameters changed, checked again."""
-        return type(self)(**(self.model_dump() | changes))
 
 
 _DATA = {
@@ -257,11 +263,11 @@ _HINTS = {
 }
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], known: Iterable[str]) -> str:
     """One line of a `ParameterError`: the parameter, its value, what is allowed."""
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such parameter; {_nearest(name, Experiment.model_fields)}"
+        return f"{name}: there is no such parameter; {_nearest(name, known)}"
     text = error["msg"].removeprefix("Value error, ")
     hint = _HINTS.get(error["type"], text[0].lower() + text[1:])
     return f"{name} = {error['input']!r}: {hint}"

@@ -2,30 +2,87 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import torch
+import yaml
+from pydantic import Field, field_validator
 from tqdm import tqdm
 from transformers import AutoTokenizer, PreTrainedModel
 
 from fairkd import models, runs
 from fairkd.data import Splits, tokenize
 from fairkd.dedier import confidence_margin, instance_weights
-from fairkd.evaluation import group_accuracy
-from fairkd.experiment import Experiment, ParameterError
+from fairkd.drawing import Figure
+from fairkd.evaluation import group_accuracy, readable
+from fairkd.experiment import Experiment, ParameterError, Parameters, Seed
 from fairkd.features import pooled_states
 from fairkd.heads import HeadPosterior, fit_head, fit_posterior
 from fairkd.methods import METHODS
 from fairkd.runs import Run
+from fairkd.seeds import Comparison, compare
 from fairkd.training import check, distil, student_name
 
 log = logging.getLogger("fairkd")
 
+PARAMS = Path(__file__).parents[1] / "params"
+
 # By what the epoch of a run is chosen: nothing, or the validation split without and with its group labels.
 SELECTIONS = {"last epoch": None, "validation average": "average", "validation worst group": "worst_group"}
 _SWEEP_ROWS = 2_000  # training rows a sweep looks at, drawn at random
+
+
+class Study(Parameters):
+    """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
+
+    profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
+    methods: Annotated[list[str], Field(min_length=1)] = Field(
+        ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro"],
+        description="students compared",
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
+    changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
+    record: str | None = Field(None, description="folder for tables and figures of record; null: none")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("name each seed once")
+        return seeds
+
+    @property
+    def experiment(self) -> Experiment:
+        """The profile, changed.
+
+        Raises:
+            ParameterError: there is no such profile, or a change is wrong.
+        """
+        path = Path(self.profile) if self.profile.endswith(".yaml") else PARAMS / f"{self.profile}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in PARAMS.glob("*.yaml")))
+            raise ParameterError(f"profile = {self.profile!r}: there is no such file; params/ has {known}")
+        return Experiment.from_file(path, **self.changes)
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
+        if self.record is None:
+            return []
+        folder = runs.root() / self.record
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, figure in figures.items():
+            (folder / f"{name}.png").write_bytes(figure.png())
+        shared = experiment.student("kd").student_parameters()
+        stated = {"profile": self.profile, "methods": self.methods, "seeds": self.seeds, "kd": shared}
+        (folder / "parameters.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+        return sorted(file.name for file in folder.iterdir())
 
 
 def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> dict[str, dict[int, Run]]:
@@ -40,8 +97,6 @@ def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> d
     Raises:
         ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ParameterError(f"seeds = {seeds}: name at least one, each once")
     grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
     splits = check(experiment)
     for _, given, _ in grid:
@@ -190,3 +245,39 @@ def _reopened(run: Run, experiment: Experiment, splits: Splits) -> tuple[PreTrai
         name: (tokenize(frame, splits.entry, tokenizer, experiment.max_length), tokenizer)
         for name, frame in frames.items()
     }
+
+
+def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:
+    """All students of a grid side by side, compared with `kd` and with the first `dedier`; the teacher heads it."""
+    tables = {
+        title(spec): {seed: run.table("predictions") for seed, run in of_seed.items()}
+        for spec, of_seed in found.items()
+    }
+    dedier = [spec for spec in found if spec.startswith("dedier")]
+    compared = compare(tables, ["kd", *dedier[:1]], attribute=attribute)
+    table = next(iter(next(iter(tables.values())).values()))
+    teacher = compare({"teacher": {0: table}}, [], model="teacher", attribute=attribute).report
+    return replace(compared, report=pd.concat([teacher, compared.report], ignore_index=True))
+
+
+def selection_report(found: dict[str, dict[int, Run]], rules: Iterable[str], attribute: str) -> pd.DataFrame:
+    """What students are worth at the epochs that each rule would keep: student, selection, row, value, low, high."""
+    parts = []
+    for rule in rules:
+        tables = {
+            title(spec): {seed: predictions_at(run, rule, attribute) for seed, run in of_seed.items()}
+            for spec, of_seed in found.items()
+        }
+        report = compare(tables, [], attribute=attribute).report
+        report.insert(1, "selection", rule)
+        parts.append(report)
+    return pd.concat(parts, ignore_index=True)
+
+
+def pivot(report: pd.DataFrame, who: list[str] | None = None, digits: int = 3) -> pd.DataFrame:
+    """A long report for reading: a line for each student, a column for each row, "0.912 [0.905, 0.920]"."""
+    who = who or ["student"]
+    text = readable(report, digits)
+    wide = report[[*who, "row"]].assign(text=text).pivot_table(index=who, columns="row", values="text", aggfunc="first")
+    order = report[who].drop_duplicates()
+    return wide.reindex(pd.MultiIndex.from_frame(order) if len(who) > 1 else order[who[0]])[report["row"].unique()]

@@ -8,9 +8,11 @@ import pytest
 from papermill.inspection import inspect_notebook
 
 from fairkd import Experiment
+from fairkd.study import Study
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
+PARAMETERS = {"05_study": Study}
 
 
 def cells(path, kind="code"):
@@ -21,27 +23,29 @@ def tags(cell):
     return cell.metadata.get("tags", [])
 
 
-def test_there_are_four_notebooks_in_order():
+def test_there_are_these_notebooks_in_order():
     assert [path.name for path in NOTEBOOKS] == [
         "01_teacher.ipynb",
         "02_student.ipynb",
         "03_analysis.ipynb",
         "04_figures.ipynb",
+        "05_study.ipynb",
     ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_parameters_cell_is_the_experiment_with_its_manual(path):
+def test_the_parameters_cell_is_the_model_with_its_manual(path):
+    model = PARAMETERS.get(path.stem, Experiment)
     stated = inspect_notebook(str(path))
-    assert list(stated) == list(Experiment.model_fields)
-    for name, field in Experiment.model_fields.items():
+    assert list(stated) == list(model.model_fields)
+    for name, field in model.model_fields.items():
         assert stated[name]["help"] == field.description, name
         assert stated[name]["inferred_type_name"] != "None", name
     namespace = {}
     [cell] = [cell for cell in cells(path) if "parameters" in tags(cell)]
     exec(cell.source, namespace)
     namespace.pop("__annotations__", None)
-    assert Experiment.from_notebook(namespace) == Experiment()
+    assert model.from_notebook(namespace) == model()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -109,8 +109,6 @@ def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
 @pytest.mark.parametrize(
     ("students", "seeds", "message"),
     [
-        (["kd"], [], "seeds = "),
-        (["kd"], [0, 0], "each once"),
         (["kd", "laplace@9"], [0], "aux_layer = 9"),
         (["laplac@1"], [0], "did you mean 'laplace'"),
         (["laplace@1,temprature=2"], [0], "did you mean 'temperature'"),
@@ -180,6 +178,43 @@ def test_the_sweep_by_hand():
         )
         assert row["weight_shift"] == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
         assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"seeds": [0, 0]}, "each seed once"),
+        ({"seeds": []}, "seeds"),
+        ({"seds": [0]}, "did you mean 'seeds'"),
+        ({"methods": "kd"}, "should be a list"),
+    ],
+)
+def test_a_studys_parameters_are_checked(parameters, message):
+    with pytest.raises(ParameterError, match=message):
+        study.Study(**parameters)
+
+
+def test_a_studys_profile_is_a_file_of_params_with_changes():
+    assert study.Study().experiment == Experiment()
+    assert study.Study(profile="mnli", changes={"seed": 3}).experiment.seed == 3
+    with pytest.raises(ParameterError, match="params/ has demo, mnli, mnli-mini"):
+        _ = study.Study(profile="minimal").experiment
+    with pytest.raises(ParameterError, match="did you mean 'seed'"):
+        _ = study.Study(changes={"sed": 3}).experiment
+
+
+def test_a_report_for_reading_and_of_record(tables, project):
+    found = compare(tables, ["kd"])
+    wide = study.pivot(found.report)
+    assert wide.index.tolist() == ["kd", "laplace@3"]
+    assert wide.columns.tolist() == found.report["row"].unique().tolist()
+    value = found.report.set_index(["student", "row"]).loc[("laplace@3", "a, yes")]
+    assert wide.loc["laplace@3", "a, yes"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value)
+    asked = study.Study(record="reports/record/x")
+    assert study.Study().write({"report": found.report}, {}, Experiment()) == []
+    assert asked.write({"report": found.report}, {}, Experiment()) == ["parameters.yaml", "report.csv"]
+    again = pd.read_csv(project / "reports/record/x/report.csv")
+    np.testing.assert_allclose(again["value"], found.report["value"], rtol=1e-5)
 
 
 def test_titles_mark_what_reads_group_labels():

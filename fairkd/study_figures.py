@@ -36,7 +36,7 @@ def shifts_by_temperature(sweep: pd.DataFrame) -> Figure:
     """
     require(sweep, "the sweep", ["likelihood_temperature", "margin_shift", "weight_shift", "logit_variance", "bound"])
     drawing, axes = canvas(1, 2, height=3.8)
-    of_temperature = sweep.groupby("likelihood_temperature")
+    of_temperature = sweep.select_dtypes("number").groupby("likelihood_temperature")
     low, mean, high = (of_temperature.agg(how) for how in ("min", "mean", "max"))
     panels = (
         ("Shift away from MAP", {"margin": "margin_shift", "weight, relative": "weight_shift"}),

@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports pages test lab lint
+.PHONY: help env demo reports pages study test lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -56,7 +56,7 @@ pages: $(OUT)/index.html
 define papermill
 	@echo "$(2)"
 	@rm -f $(@:.ipynb=.failed.ipynb)
-	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 -f $(PARAMS) $(3) $(PAPERMILL_ARGS) \
+	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 $(3) $(PAPERMILL_ARGS) \
 	  --progress-bar --stderr-file /dev/stderr 2>&1 | cat || { \
 	  [ ! -f $(@:.ipynb=.running.ipynb) ] || { \
 	    mv $(@:.ipynb=.running.ipynb) $(@:.ipynb=.failed.ipynb); \
@@ -68,23 +68,34 @@ endef
 $(ALL): $(PARAMS) $(SOURCES) | $(ENV)
 
 $(TEACHER): notebooks/01_teacher.ipynb
-	$(call papermill,$<,Teacher)
+	$(call papermill,$<,Teacher,-f $(PARAMS))
 
-# A student is METHOD or METHOD@LAYER.
+# A student is METHOD, METHOD@LAYER, and after commas any NAME=VALUE.
+comma := ,
+METHOD = $(subst @, ,$(word 1,$(subst $(comma), ,$(1))))
+CHANGES = $(wordlist 2,99,$(subst $(comma), ,$(1)))
 $(RUNS): $(OUT)/02_student-%.ipynb: notebooks/02_student.ipynb $(TEACHER)
-	$(call papermill,$<,Student $*,-p method $(word 1,$(subst @, ,$*)) $(addprefix -p aux_layer ,$(word 2,$(subst @, ,$*))))
+	$(call papermill,$<,Student $*,-f $(PARAMS) -p method $(word 1,$(call METHOD,$*)) \
+	  $(addprefix -p aux_layer ,$(word 2,$(call METHOD,$*))) $(foreach c,$(call CHANGES,$*),-y '$(subst =,: ,$(c))'))
 
 $(ANALYSIS): notebooks/03_analysis.ipynb $(RUNS)
-	$(call papermill,$<,Analysis)
+	$(call papermill,$<,Analysis,-f $(PARAMS))
 
 $(FIGURES): notebooks/04_figures.ipynb $(ANALYSIS)
-	$(call papermill,$<,Figures)
+	$(call papermill,$<,Figures,-f $(PARAMS))
 
-$(ALL:.ipynb=.html): %.html: %.ipynb $(PUBLISH)
+$(OUT)/05_study.ipynb: notebooks/05_study.ipynb $(PARAMS) $(SOURCES) | $(ENV)
+	@mkdir -p $(OUT)
+	$(call papermill,$<,Study,-p profile $(PROFILE))
+
+$(ALL:.ipynb=.html) $(OUT)/05_study.html: %.html: %.ipynb $(PUBLISH)
 	@$(BIN)/python reports/publish.py html $< $@
 
 $(OUT)/index.html: $(ALL:.ipynb=.html)
 	@$(BIN)/python reports/publish.py index $(OUT)
+
+study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 'seeds: [0, 1, 2]'"
+	@echo "Published: $<"
 
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
 	$(BIN)/python -m pytest tests

@@ -11,7 +11,7 @@ from fairkd.evaluation import group_accuracy, group_report, paired_difference, r
 from fairkd.exits import LinearExit
 from fairkd.experiment import Experiment, ParameterError
 from fairkd.laplace import KroneckerLaplace
-from fairkd.methods import METHODS, Method
+from fairkd.methods import METHODS, Method, title
 from fairkd.runs import MissingRunError
 from fairkd.training import check, distil, fine_tune, student_run, teacher_run
 
@@ -40,4 +40,5 @@ __all__ = [
     "readable",
     "student_run",
     "teacher_run",
+    "title",
 ]

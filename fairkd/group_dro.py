@@ -1,14 +1,19 @@
-"""Group weights that are learnt while training (Sagawa et al. 2020, algorithm 1)."""
+"""Group weights that are learnt while training, and the draw that goes with them (Sagawa et al. 2020, algorithm 1)."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 class GroupWeights:
-    """The weights q of the groups, on the simplex, and those of the instances that follow from them.
+    """The weights q of the groups, on the simplex, for batches whose instances are drawn with uniform groups.
 
-    An instance of group g weighs q_g / share_g, so that the mean weighted loss of a batch drawn from all instances
-    is an unbiased estimate of  sum_g q_g E_g[loss], which algorithm 1 has by drawing the groups uniformly.
+    With G groups an instance of group g weighs G q_g in its batch, so the mean weighted loss is an unbiased estimate
+    of  sum_g q_g E_g[loss]. Weights alone, on batches drawn as they come, have the same mean; but where a group is one
+    instance in two hundred its weight is in the tens, and students of a usual learning rate collapse.
 
     Attributes:
         q: (G,) weights of the groups present, sum 1; uniform at first.
@@ -36,14 +41,14 @@ class GroupWeights:
         Returns:
             (B,) weights of the batch's instances under the new q.
         """
-        groups = self.group_of[index]
-        mean = torch.zeros_like(self.q).index_add_(0, groups, losses.detach().float() / len(losses)) / self.shares
+        groups, n_groups = self.group_of[index], len(self.q)
+        mean = torch.zeros_like(self.q).index_add_(0, groups, losses.detach().float()) * n_groups / len(losses)
         self.q = (self.q.log() + self.step_size * mean).softmax(0)
-        return (self.q / self.shares)[groups]
+        return n_groups * self.q[groups]
 
     @property
     def instance_weights(self) -> Tensor:
-        """(N,) weights of all instances, mean 1 while q is uniform or not."""
+        """(N,) what each instance counts for in an epoch, its draws included: q_g / share_g, mean 1."""
         return (self.q / self.shares)[self.group_of]
 
     def restore(self, instance_weights: Tensor) -> None:
@@ -55,3 +60,22 @@ class GroupWeights:
         """These weights on another device."""
         self.group_of, self.shares, self.q = (part.to(device) for part in (self.group_of, self.shares, self.q))
         return self
+
+
+class UniformGroupSampler(Sampler[int]):
+    """As many rows as there are, with replacement: a group uniformly, then a row of it; batches of similar length."""
+
+    def __init__(self, groups: Tensor, lengths: list[int], batch_size: int):
+        """Draw from `groups` (N,); `lengths` (N,) are those of the rows."""
+        _, group_of, counts = groups.unique(return_inverse=True, return_counts=True)
+        self.chances, self.lengths, self.batch_size = 1 / counts[group_of], lengths, batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        """One epoch's rows, from torch's own generator, whose state a checkpoint holds."""
+        rows = torch.multinomial(self.chances.double(), len(self), replacement=True).tolist()
+        order = get_length_grouped_indices([self.lengths[row] for row in rows], self.batch_size)
+        return iter([rows[place] for place in order])
+
+    def __len__(self) -> int:
+        """The rows of one epoch."""
+        return len(self.chances)

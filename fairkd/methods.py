@@ -179,6 +179,12 @@ METHODS: dict[str, Method] = {
 }
 
 
+def title(spec: str) -> str:
+    """How a student is named in tables: its entry of `students`, marked where the method reads group labels."""
+    method = spec.partition(",")[0].partition("@")[0]
+    return f"{spec} (reads group labels)" if METHODS[method].reads_groups else spec
+
+
 def merge_weights(previous: Tensor, fresh: Tensor, *, stale: bool) -> Tensor:
     """The weights after a refit, from those before and the refit's own: (N,), (N,) -> (N,).
 

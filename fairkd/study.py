@@ -23,7 +23,7 @@ from fairkd.evaluation import group_accuracy, readable
 from fairkd.experiment import Experiment, ParameterError, Parameters, Seed
 from fairkd.features import pooled_states
 from fairkd.heads import HeadPosterior, fit_head, fit_posterior
-from fairkd.methods import METHODS
+from fairkd.methods import title
 from fairkd.runs import Run
 from fairkd.seeds import Comparison, compare
 from fairkd.training import check, distil, student_name
@@ -107,12 +107,6 @@ def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> d
             bar.set_postfix_str(f"{spec}, seed {seed}")
             found[spec][seed] = distil(given, splits=splits)
     return found
-
-
-def title(spec: str) -> str:
-    """How a student is named in tables: its entry, marked where the method reads group labels."""
-    method = spec.partition(",")[0].partition("@")[0]
-    return f"{spec} (reads group labels)" if METHODS[method].reads_groups else spec
 
 
 def chosen_epoch(epochs: pd.DataFrame, selection: str, attribute: str = "negation") -> int:

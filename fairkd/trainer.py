@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from fairkd import evaluation
@@ -18,7 +18,7 @@ from fairkd.data import Splits, tokenize
 from fairkd.dedier import distillation_terms
 from fairkd.experiment import Experiment
 from fairkd.features import pooled_states
-from fairkd.group_dro import GroupWeights
+from fairkd.group_dro import GroupWeights, UniformGroupSampler
 from fairkd.methods import METHODS, applied_weights, merge_weights
 
 log = logging.getLogger("fairkd")
@@ -135,6 +135,13 @@ class DistillationTrainer(Trainer):
         self.instance_weights = torch.ones(len(self.train_dataset), device=self.args.device)
         self.online: GroupWeights | None = None
 
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """All rows once, batches of similar length; with online group weights, rows of uniform groups."""
+        if self.online is None:
+            return super()._get_train_sampler(train_dataset)
+        rows = self.train_dataset
+        return UniformGroupSampler(self.online.group_of.cpu(), rows["length"][:], self.args.train_batch_size)
+
     def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
         """In the order of the rows, which `EpochResults.metrics` relies on; group_by_length would shuffle them."""
         return SequentialSampler(eval_dataset)
@@ -173,12 +180,12 @@ class Reweighting(TrainerCallback):
         self.method = METHODS[experiment.method]
         self.early_probs = early_probs
         self.weights = torch.ones(len(task.train))
+        if self.method.online:
+            trainer.online = self.method.online(task.groups, experiment).to(trainer.args.device)
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take up the weights in force at the epoch that training resumes from."""
         self.folder.mkdir(exist_ok=True)
-        if self.method.online:
-            self.trainer.online = self.method.online(self.task.groups, self.experiment).to(args.device)
         if self.method.early:
             self._store(0, self.method.early(self.early_probs, self.task.labels, self.experiment))
         for part in sorted(self.folder.iterdir()):

@@ -12,7 +12,7 @@ from scipy.stats import dirichlet
 
 from fairkd import METHODS, Experiment, avcs
 from fairkd.dedier import confidence_margin
-from fairkd.group_dro import GroupWeights
+from fairkd.group_dro import GroupWeights, UniformGroupSampler
 from fairkd.heads import fit_head, fit_posterior
 from fairkd.methods import applied_weights, confidence, matched_temperature
 
@@ -154,18 +154,34 @@ def test_avcs_is_the_formula_with_thresholds_of_rows_its_exits_have_not_seen():
 def test_group_dro_is_the_exponentiated_gradient():
     groups = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2])  # group 1 is absent
     weights = GroupWeights(groups, 0.5)
-    q, share = np.array([0.5, 0.5]), np.array([0.75, 0.25])
+    q = np.array([0.5, 0.5])
     assert weights.instance_weights.mean().item() == pytest.approx(1)
     for index, losses in (([0, 1, 6], [1.0, 2.0, 4.0]), ([7, 6, 2], [3.0, 1.0, 0.5]), ([3, 4], [0.2, 0.1])):
         found = weights.step(torch.tensor(losses), torch.tensor(index))
         member = np.array([0 if i < 6 else 1 for i in index])
-        mean = np.array([sum(np.array(losses)[member == g]) / len(index) / share[g] for g in (0, 1)])
+        mean = np.array([2 * sum(np.array(losses)[member == g]) / len(index) for g in (0, 1)])
         q = q * np.exp(0.5 * mean) / (q * np.exp(0.5 * mean)).sum()
-        assert found.tolist() == pytest.approx((q / share)[member].tolist(), rel=1e-5)
+        assert found.tolist() == pytest.approx((2 * q)[member].tolist(), rel=1e-5)
+    assert weights.instance_weights.tolist() == pytest.approx([*[q[0] / 0.75] * 6, *[q[1] / 0.25] * 2], rel=1e-5)
     assert weights.instance_weights.mean().item() == pytest.approx(1, rel=1e-6)
     other = GroupWeights(groups, 0.5)
     other.restore(weights.instance_weights)
     assert torch.allclose(other.q, weights.q)
+
+
+def test_groups_are_drawn_uniformly_and_batches_are_of_similar_length():
+    groups = torch.tensor([0] * 900 + [3] * 80 + [5] * 20)
+    lengths = torch.randint(5, 100, (1000,), generator=torch.Generator().manual_seed(0)).tolist()
+    torch.manual_seed(0)
+    sampler = UniformGroupSampler(groups, lengths, 10)
+    rows = list(sampler)
+    assert len(rows) == len(sampler) == 1000
+    counts = groups[rows].bincount()[[0, 3, 5]]
+    assert (counts - 1000 / 3).abs().max() < 5 * math.sqrt(1000 * 2 / 9)
+    batches = torch.tensor(lengths)[rows].reshape(100, 10).double()
+    assert batches.std(1).mean() < 0.2 * torch.tensor(lengths).double().std()
+    torch.manual_seed(0)
+    assert list(sampler) == rows != list(sampler)
 
 
 @pytest.mark.parametrize("name", REFITTED)

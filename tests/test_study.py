@@ -218,5 +218,5 @@ def test_a_report_for_reading_and_of_record(tables, project):
 
 
 def test_titles_mark_what_reads_group_labels():
-    assert study.title("group_dro") == "group_dro (reads group labels)"
-    assert study.title("laplace@3,likelihood_temperature=8000") == "laplace@3,likelihood_temperature=8000"
+    assert fairkd.title("group_dro") == "group_dro (reads group labels)"
+    assert fairkd.title("laplace@3,likelihood_temperature=8000") == "laplace@3,likelihood_temperature=8000"

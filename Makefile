@@ -95,6 +95,7 @@ $(OUT)/index.html: $(ALL:.ipynb=.html)
 	@$(BIN)/python reports/publish.py index $(OUT)
 
 study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 'seeds: [0, 1, 2]'"
+	@$(BIN)/python reports/publish.py index $(OUT)
 	@echo "Published: $<"
 
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)

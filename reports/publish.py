@@ -170,12 +170,13 @@ def index(folder: Path) -> None:
 
 
 def students(path: Path) -> list[str]:
-    """The students of a profile: METHOD, or METHOD@LAYER for a method that reads the exit at a layer."""
+    """The students of a profile: METHOD, METHOD@LAYER for one that reads exits, either with ,NAME=VALUE changes."""
     if not path.exists():
         known = ", ".join(sorted(profile.stem for profile in path.parent.glob("*.yaml")))
         raise FileNotFoundError(f"no profile {path}; there are: {known}")
     specs = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("students")
-    good = isinstance(specs, list) and all(re.fullmatch(r"[a-z_]+(@\d+)?", str(spec)) for spec in specs)
+    form = r"[a-z_]+(@\d+)?(,[a-z_]+=[\w.+-]+)*"
+    good = isinstance(specs, list) and all(re.fullmatch(form, str(spec)) for spec in specs)
     if not specs or not good or len(set(specs)) < len(specs):
         raise ValueError(f"{path}: students must be a list like [kd, laplace@3], each once; it is {specs!r}")
     return specs

@@ -24,6 +24,7 @@ case "$2" in
 esac
 """
 ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures"]
+STUDY = "05_study"
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def project(tmp_path):
     for name in ("notebooks", "params", "reports", "fairkd", ".venv/bin"):
         (root / name).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    for name in ("pyproject.toml", "reports/publish.py", "fairkd/a.py", *(f"notebooks/{n}.ipynb" for n in ORDER)):
+    notebooks = [f"notebooks/{name}.ipynb" for name in (*ORDER, STUDY)]
+    for name in ("pyproject.toml", "reports/publish.py", "fairkd/a.py", *notebooks):
         (root / name).touch()
     (root / "params" / "small.yaml").write_text("kd laplace@3")
     (root / "params" / "bad.yaml").write_text("kd laplace@13")
@@ -84,3 +86,21 @@ def test_a_failed_notebook_is_kept_under_another_name(project):
 def test_make_alone_lists_the_targets():
     text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
     assert all(f"make {name}" in text for name in ("env", "demo", "reports", "test", "lab", "lint"))
+
+
+def test_a_student_with_changes_gets_them_as_parameters(project):
+    (project / "params" / "small.yaml").write_text("kd,beta=1.0 laplace@3,likelihood_temperature=8000,prior=factored")
+    result, lines = make(project, "reports", "PROFILE=small")
+    assert result.returncode == 0, result.stderr
+    assert "-p method kd -y beta: 1.0 --progress-bar" in " ".join(lines[1].split())
+    changed = "-p method laplace -p aux_layer 3 -y likelihood_temperature: 8000 -y prior: factored --progress-bar"
+    assert changed in " ".join(lines[2].split())
+
+
+def test_a_study_runs_its_notebook_with_the_profile(project):
+    result, lines = make(project, "study", "PROFILE=small", "PAPERMILL_ARGS=-y 'seeds: [0, 1]'")
+    assert result.returncode == 0, result.stderr
+    assert (project / "reports" / "small" / "05_study.html").exists()
+    [line] = lines
+    assert "notebooks/05_study.ipynb" in line and "-k python3 -p profile small -y seeds: [0, 1]" in line
+    assert not make(project, "study", "PROFILE=small")[1]

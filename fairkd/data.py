@@ -3,8 +3,10 @@
 To add a data set, add an `Entry` to `DATASETS`; nothing else in the project knows a data set's columns.
 """
 
+import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,13 +172,36 @@ def load(experiment: "Experiment") -> Splits:
 def tokenize(
     frame: pd.DataFrame, entry: Entry, tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> datasets.Dataset:
-    """Tokens of every row, truncated to `max_length` and not padded, with `labels`, `length` and row `index`."""
+    """Tokens of every row, truncated to `max_length` and not padded, with `labels`, `length` and row `index`.
+
+    Done once for the same texts, labels and tokenizer, and from then on mapped into memory from disk.
+    """
     texts = [frame[column].tolist() for column in entry.text_columns]
-    tokens = tokenizer(*texts, truncation=True, max_length=max_length)
-    lengths = [len(ids) for ids in tokens["input_ids"]]
-    return datasets.Dataset.from_dict(
-        dict(tokens) | {"labels": frame["label"].tolist(), "length": lengths, "index": list(range(len(frame)))}
-    )
+    labels = frame["label"].tolist()
+
+    def compute(folder: Path) -> None:
+        tokens = dict(tokenizer(*texts, truncation=True, max_length=max_length))
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        rows = tokens | {"labels": labels, "length": lengths, "index": list(range(len(frame)))}
+        with _no_bars():
+            datasets.Dataset.from_dict(rows).save_to_disk(folder / "tokens")
+
+    # The backend remembers how it was last called (truncation, padding), which is not what it is.
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    name = runs.digest(json.dumps([texts, labels, max_length, backend, tokenizer.model_input_names]))
+    return datasets.load_from_disk(runs.cached(f"tokens-{name}", compute) / "tokens")
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars of milliseconds that datasets draws as it writes."""
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
 
 
 def _read(source: str, split: str, dataset: str) -> pd.DataFrame:

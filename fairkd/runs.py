@@ -1,4 +1,4 @@
-"""Where a run lives: its key, its folder, and the one moment at which it becomes visible.
+"""Where a run lives, and what is cached: its key, its folder, and the one moment at which it becomes visible.
 
 A run is computed in `<name>.partial`, where an interrupted training finds its checkpoints again, and renamed to
 `<name>` when it is complete. So a folder that exists is a finished run; a lock lets one process at a time make it.
@@ -62,6 +62,15 @@ def fingerprint(source: str | None) -> str | None:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return f"{path.name}, sha256 {digest.hexdigest()[:16]}"
+
+
+def digest(*parts: str | bytes) -> str:
+    """A short digest of texts, for a name; where one ends and the next begins counts."""
+    found = hashlib.sha256()
+    for part in parts:
+        part = part.encode() if isinstance(part, str) else part
+        found.update(len(part).to_bytes(8) + part)
+    return found.hexdigest()[:16]
 
 
 def run_key(parameters: dict[str, Any]) -> str:
@@ -130,18 +139,32 @@ def make(name: str, compute: Callable[[Path], None]) -> Run:
 
     `compute` may find its own checkpoints in the folder. A second process that asks for the same run waits.
     """
-    runs_folder().mkdir(parents=True, exist_ok=True)
-    with FileLock(runs_folder() / f".{name}.lock"):
-        if done := find(name):
-            log.info("%s: found, reused", name)
-            return done
-        partial = runs_folder() / f"{name}.partial"
-        partial.mkdir(exist_ok=True)
-        compute(partial)
-        for checkpoint in partial.glob("checkpoint-*"):
+
+    def cleaned(folder: Path) -> None:
+        compute(folder)
+        for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
-        partial.rename(runs_folder() / name)
-    return Run(runs_folder() / name)
+
+    if find(name):
+        log.info("%s: found, reused", name)
+    return Run(_once(runs_folder() / name, cleaned))
+
+
+def cached(name: str, compute: Callable[[Path], None]) -> Path:
+    """The folder of what is only kept to save time (tokens, features), safe to delete; made as `make` does."""
+    return _once(root() / "reports" / "cache" / name, compute)
+
+
+def _once(folder: Path, compute: Callable[[Path], None]) -> Path:
+    """`folder`, complete: as it is, or computed beside it and renamed; one process at a time."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{folder.name}.lock"):
+        if not folder.is_dir():
+            partial = folder.with_name(f"{folder.name}.partial")
+            partial.mkdir(exist_ok=True)
+            compute(partial)
+            partial.rename(folder)
+    return folder
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """Many runs as one study: the grid of students and seeds, the choice of an epoch, what a posterior does to a margin."""
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,7 +12,7 @@ import torch
 import yaml
 from pydantic import Field, field_validator
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from fairkd import models, runs
 from fairkd.data import Splits, tokenize
@@ -150,11 +149,7 @@ def posterior_tables(experiment: Experiment, run: Run, splits: Splits, n_tempera
 
     def compute(folder: Path) -> None:
         log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
-        model, tokens = _reopened(run, experiment, splits)
-        states = {
-            name: pooled_states(model, rows, tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)[layer]
-            for name, (rows, tokenizer) in tokens.items()
-        }
+        states = _states(run, experiment, splits)
         labels = torch.tensor(splits.train["label"].to_numpy())
         temperatures = np.geomspace(1, len(labels), n_temperatures).tolist()
         sweep = temperature_sweep(states["train"], labels, experiment, temperatures)
@@ -162,7 +157,7 @@ def posterior_tables(experiment: Experiment, run: Run, splits: Splits, n_tempera
         agreement = posterior_agreement(states["train"], labels, states["evaluation"], experiment)
         agreement.assign(id=splits.evaluation["id"]).to_parquet(folder / "agreement.parquet")
 
-    key = hashlib.sha256(f"{student_name(experiment)} {layer} {n_temperatures}".encode()).hexdigest()[:12]
+    key = runs.digest(student_name(experiment), str(layer), str(n_temperatures))
     with models.quiet():
         return runs.make(f"posterior-{key}", compute)
 
@@ -231,14 +226,20 @@ def _weights(probs: torch.Tensor, labels: torch.Tensor, experiment: Experiment) 
     return instance_weights(probs, labels, experiment.alpha, experiment.beta, exponent=experiment.exponent)
 
 
-def _reopened(run: Run, experiment: Experiment, splits: Splits) -> tuple[PreTrainedModel, dict]:
-    """A finished student, and the tokens of its training and evaluation rows with its tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(run.model_folder)
-    frames = {"train": splits.train, "evaluation": splits.evaluation}
-    return models.reopen(run.model_folder), {
-        name: (tokenize(frame, splits.entry, tokenizer, experiment.max_length), tokenizer)
-        for name, frame in frames.items()
-    }
+def _states(run: Run, experiment: Experiment, splits: Splits) -> dict[str, torch.Tensor]:
+    """{split: features (N, D)} of a finished student's aux_layer; computed once, then mapped into memory from disk."""
+    layer, frames = experiment.aux_layer, {"train": splits.train, "evaluation": splits.evaluation}
+
+    def compute(folder: Path) -> None:
+        model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
+        for split, frame in frames.items():
+            tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length)
+            states = pooled_states(model, tokens, tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)
+            np.save(folder / f"{split}.npy", states[layer].numpy())
+
+    folder = runs.cached(f"features-{runs.digest(run.folder.name, str(layer))}", compute)
+    # Copy on write: torch wants memory that it might write to, and the file is not touched.
+    return {split: torch.from_numpy(np.load(folder / f"{split}.npy", mmap_mode="c")) for split in frames}
 
 
 def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:

@@ -171,3 +171,21 @@ def test_a_third_data_set_is_one_entry(small, monkeypatch):
     assert list(report.index) == ["average", *groups, "drama", "western", "worst_group", "gap", "ece", "nll"]
     assert report["n"][groups].tolist() == [4, 0, 4, 4]  # REVIEWS' third row alone is left out above
     assert set(student.table("weights").columns) == {"epoch", "id", "weight", "label", "genre", "group"}
+
+
+def test_tokens_are_made_once_for_the_same_texts_and_tokenizer(small, encoder, monkeypatch):
+    from fairkd.data import tokenize
+    from fairkd.models import load_tokenizer
+
+    splits, tokenizer = load(small), load_tokenizer(str(encoder), "teacher_model")
+    first = tokenize(splits.train, splits.entry, tokenizer, 64)
+    assert first["length"][:] == [len(ids) for ids in first["input_ids"]]
+    assert first["labels"][:] == splits.train["label"].tolist() and first["index"][:] == list(range(240))
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "__call__", lambda *a, **k: pytest.fail("tokenised again"))
+        again = tokenize(splits.train, splits.entry, tokenizer, 64)
+        assert again.to_dict() == first.to_dict()
+        assert again.cache_files  # mapped from disk
+    assert max(tokenize(splits.train, splits.entry, tokenizer, 8)["length"][:]) == 8
+    other = splits.train.assign(label=2)
+    assert set(tokenize(other, splits.entry, tokenizer, 64)["labels"][:]) == {2}

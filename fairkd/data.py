@@ -296,7 +296,7 @@ def _with_groups(frames: list[pd.DataFrame], entry: Entry) -> list[pd.DataFrame]
         grouped.append(frame.assign(group=pd.Categorical(names, categories=groups), importance=1.0))
     if entry.balanced:
         natural = grouped[0]["group"].value_counts(normalize=True)
-        for frame in grouped[1:]:
+        for frame in (frame for frame in grouped[1:] if len(frame)):
             weight = frame["group"].astype(str).map(natural / frame["group"].value_counts(normalize=True))
             frame["importance"] = weight / weight.mean()
     return grouped

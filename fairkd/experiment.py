@@ -199,12 +199,13 @@ class Experiment(Parameters):
         except ValueError as error:
             raise ParameterError(f"students, {spec!r}: {error}") from None
 
+    def data_parameters(self) -> dict[str, Any]:
+        """Everything that decides the examples; folders stand for their content."""
+        return self._chosen(_DATA if self.dataset == "demo" else _DATA - {"negation_rates"})
+
     def teacher_parameters(self) -> dict[str, Any]:
         """Everything that decides the teacher's result; folders stand for their content."""
-        names = _DATA | _TEACHER | _BOTH
-        if self.dataset != "demo":
-            names = names - {"negation_rates"}
-        return self._chosen(names)
+        return self.data_parameters() | self._chosen(_TEACHER | _BOTH)
 
     def student_parameters(self) -> dict[str, Any]:
         """Everything that decides the student's result, its teacher included."""
@@ -219,6 +220,29 @@ class Experiment(Parameters):
         for name in sorted({"data", "teacher_model", "student_model"} & chosen.keys()):
             chosen[name] = runs.fingerprint(chosen[name])
         return chosen
+
+
+PARAMS = Path(__file__).parents[1] / "params"
+
+
+class Profiled(Parameters):
+    """Parameters that start from a profile: a file of params/, with some of its parameters changed."""
+
+    profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
+    changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
+
+    @property
+    def experiment(self) -> Experiment:
+        """The profile, changed.
+
+        Raises:
+            ParameterError: there is no such profile, or a change is wrong.
+        """
+        path = Path(self.profile) if self.profile.endswith(".yaml") else PARAMS / f"{self.profile}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in PARAMS.glob("*.yaml")))
+            raise ParameterError(f"profile = {self.profile!r}: there is no such file; params/ has {known}")
+        return Experiment.from_file(path, **self.changes)
 
 
 _DATA = {

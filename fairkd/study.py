@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,11 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from fairkd import models, runs
-from fairkd.data import Splits, tokenize
+from fairkd.data import Splits, load, tokenize
 from fairkd.dedier import confidence_margin, instance_weights
 from fairkd.drawing import Figure
 from fairkd.evaluation import group_accuracy, readable
-from fairkd.experiment import Experiment, ParameterError, Parameters, Seed
+from fairkd.experiment import Experiment, Profiled, Seed
 from fairkd.features import pooled_states
 from fairkd.heads import HeadPosterior, fit_head, fit_posterior
 from fairkd.methods import title
@@ -29,23 +29,19 @@ from fairkd.training import check, distil, student_name
 
 log = logging.getLogger("fairkd")
 
-PARAMS = Path(__file__).parents[1] / "params"
-
 # By what the epoch of a run is chosen: nothing, or the validation split without and with its group labels.
 SELECTIONS = {"last epoch": None, "validation average": "average", "validation worst group": "worst_group"}
 _SWEEP_ROWS = 2_000  # training rows a sweep looks at, drawn at random
 
 
-class Study(Parameters):
+class Study(Profiled):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
 
-    profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
     methods: Annotated[list[str], Field(min_length=1)] = Field(
         ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro"],
         description="students compared",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
-    changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
     record: str | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("seeds")
@@ -54,19 +50,6 @@ class Study(Parameters):
         if len(set(seeds)) != len(seeds):
             raise ValueError("name each seed once")
         return seeds
-
-    @property
-    def experiment(self) -> Experiment:
-        """The profile, changed.
-
-        Raises:
-            ParameterError: there is no such profile, or a change is wrong.
-        """
-        path = Path(self.profile) if self.profile.endswith(".yaml") else PARAMS / f"{self.profile}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in PARAMS.glob("*.yaml")))
-            raise ParameterError(f"profile = {self.profile!r}: there is no such file; params/ has {known}")
-        return Experiment.from_file(path, **self.changes)
 
     def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
         """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
@@ -104,7 +87,8 @@ def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> d
     with tqdm(grid, desc="students") as bar:
         for spec, given, seed in bar:
             bar.set_postfix_str(f"{spec}, seed {seed}")
-            found[spec][seed] = distil(given, splits=splits)
+            same = given.data_parameters() == experiment.data_parameters()
+            found[spec][seed] = distil(given, splits=splits if same else None)
     return found
 
 
@@ -138,17 +122,18 @@ def predictions_at(run: Run, selection: str, attribute: str = "negation") -> pd.
     return epochs[(epochs["epoch"] == epoch) & (epochs["split"] == "evaluation")].reset_index(drop=True)
 
 
-def posterior_tables(experiment: Experiment, run: Run, splits: Splits, n_temperatures: int = 9) -> Run:
+def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) -> Run:
     """What the posterior does to the margins of a finished student's exit at aux_layer; computed once.
 
     The run has two tables. "sweep": how margins and weights of training rows move away from MAP as the likelihood
     temperature rises from 1 to N, see `temperature_sweep`. "agreement": the margin and the variance of the top
-    contrast of every evaluation row under the Kronecker and under the dense posterior, at temperature 1.
+    contrast of every evaluation row under the Kronecker and under the dense posterior.
     """
     layer = experiment.aux_layer
 
     def compute(folder: Path) -> None:
         log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
+        splits = load(experiment)
         states = _states(run, experiment, splits)
         labels = torch.tensor(splits.train["label"].to_numpy())
         temperatures = np.geomspace(1, len(labels), n_temperatures).tolist()

@@ -164,7 +164,7 @@ def student_name(experiment: Experiment) -> str:
     return f"{experiment.method}-{runs.run_key(experiment.student_parameters())}"
 
 
-def _arguments(experiment: Experiment, folder: Path, role: str) -> TrainingArguments:
+def training_arguments(experiment: Experiment, folder: Path, role: str) -> TrainingArguments:
     """Section 1 of the method: AdamW, linear schedule with warm-up; checkpoints at every epoch, for resuming."""
     teacher = role == "teacher"
     return TrainingArguments(
@@ -197,7 +197,7 @@ def _trainer(
     epochs = EpochResults(task, role, folder / "epochs")
     trainer = DistillationTrainer(
         model,
-        _arguments(experiment, folder, role),
+        training_arguments(experiment, folder, role),
         experiment=experiment,
         train_dataset=task.train,
         eval_dataset=task.held_out_tokens,

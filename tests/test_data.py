@@ -125,6 +125,7 @@ def test_demo_validation_is_balanced_by_group_and_not_the_evaluation_split():
     splits = load(Experiment(train_examples=600, evaluation_examples=60, validation_examples=12))
     assert splits.validation["group"].value_counts().tolist() == [2] * 6
     assert not set(splits.validation["premise"]) & set(splits.evaluation["premise"])
+    assert load(Experiment(train_examples=600, evaluation_examples=60, validation_examples=0)).validation.empty
 
 
 def test_demo_averages_are_those_of_the_training_distribution():

@@ -106,6 +106,14 @@ def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
     assert found["laplace@2"][1].config["seed"] == 1
 
 
+def test_a_student_with_other_data_is_trained_on_them(small):
+    found = study.run_grid(small.vary(student_epochs=1), ["kd", "kd,train_examples=120"], [0])
+    assert len(found["kd,train_examples=120"][0].table("predictions")) == 60
+    assert found["kd,train_examples=120"][0].config["train_examples"] == 120
+    logits = fairkd.teacher_run(small.vary(train_examples=120)).table("train_logits")
+    assert len(logits) == 120
+
+
 @pytest.mark.parametrize(
     ("students", "seeds", "message"),
     [
@@ -146,7 +154,7 @@ def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
     experiment, found = grid
     given = experiment.student("laplace@2")
     splits = load(given)
-    run = study.posterior_tables(given, found["laplace@2"][0], splits, n_temperatures=4)
+    run = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
     sweep = run.table("sweep")
     assert sweep["likelihood_temperature"].iloc[[0, -1]].tolist() == pytest.approx([1, 240])
     assert sweep["margin_shift"].is_monotonic_increasing
@@ -157,7 +165,7 @@ def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
     # The exact posterior's own margin is what the run's predictions have.
     stored = found["laplace@2"][0].table("predictions").set_index("id").loc[agreement["id"], "exit2_laplace_margin"]
     np.testing.assert_allclose(agreement["kronecker_margin"], stored, atol=1e-5)
-    again = study.posterior_tables(given, found["laplace@2"][0], splits, n_temperatures=4)
+    again = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
     assert again.folder == run.folder
 
 

@@ -283,3 +283,17 @@ def test_hidden_layers_are_deterministic_and_the_linear_layer_on_top_is_at_its_m
     assert set(head.tensors()) >= {"weight", "bias", f"hidden{len(widths) - 1}.weight"}
     probs = fit_posterior(head, shifted, labels, given).probabilities(shifted)
     torch.testing.assert_close(probs.sum(1), torch.ones(400, dtype=probs.dtype))
+
+
+def test_permuting_rows_permutes_the_weights_of_jtt_and_group_dro():
+    generator = torch.Generator().manual_seed(0)
+    probs, labels = torch.rand(40, 3, generator=generator).softmax(1), torch.randint(3, (40,), generator=generator)
+    groups, order = torch.randint(6, (40,), generator=generator), torch.randperm(40, generator=generator)
+    jtt = [METHODS["jtt"].early(probs[rows], labels[rows], DEMO) for rows in (slice(None), order)]
+    assert torch.equal(jtt[1], jtt[0][order])
+    first, second = (METHODS["group_dro"].online(groups[rows], DEMO) for rows in (slice(None), order))
+    losses = torch.rand(40, generator=generator)
+    torch.testing.assert_close(
+        second.step(losses[order], torch.arange(40)), first.step(losses, torch.arange(40))[order]
+    )
+    torch.testing.assert_close(second.instance_weights, first.instance_weights[order])

@@ -216,6 +216,11 @@ def random_problem(rows: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor
     return features, torch.multinomial(probs, 1, generator=generator).squeeze(1)
 
 
+def random_problem_size(rows: int, width: int) -> dict[str, int]:
+    """Bytes of a random problem's features: with `alone`, what it costs to have them."""
+    return {"bytes": random_problem(rows, width)[0].nbytes}
+
+
 def map_fit(rows: int, width: int) -> dict[str, float]:
     """Seconds to the MAP, and the relative gradient norm there."""
     features, labels = random_problem(rows, width)

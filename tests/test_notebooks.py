@@ -8,11 +8,12 @@ import pytest
 from papermill.inspection import inspect_notebook
 
 from fairkd import Experiment
+from fairkd.benchmark import Benchmark
 from fairkd.study import Study
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
-PARAMETERS = {"05_study": Study}
+PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark}
 
 
 def cells(path, kind="code"):
@@ -30,6 +31,7 @@ def test_there_are_these_notebooks_in_order():
         "03_analysis.ipynb",
         "04_figures.ipynb",
         "05_study.ipynb",
+        "06_benchmark.ipynb",
     ]
 
 

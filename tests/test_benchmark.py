@@ -1,0 +1,78 @@
+"""The benchmark's clocks are not tested for speed, only for timing what they say they time."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+from fairkd import Experiment, benchmark
+from fairkd.exits import LinearExit
+from fairkd.laplace import KroneckerLaplace
+
+ROOT = Path(__file__).parents[1]
+TINY = {"pairs": 128, "loop_pairs": 64, "map_rows": 500, "laplace_rows": 300, "most_rows": 1200}
+
+
+def test_ratios_say_which_side_is_better_and_whether_the_target_is_met():
+    ratios = benchmark.Ratios()
+    ratios.times("fast", 2.0, 30.0, 10)
+    ratios.times("slow", 2.0, 3.0, 10)
+    ratios.share("part", 1.0, 20.0, 0.08)
+    table = ratios.table()
+    assert table["ratio"].tolist() == [15, 1.5, 0.05]
+    assert table["met"].tolist() == [True, False, True]
+    assert table["target"].tolist() == ["at least 10", "at least 10", "below 0.08"]
+
+
+def test_random_problems_are_the_same_twice_and_the_fits_are_of_them():
+    features, labels = benchmark.random_problem(200, 8)
+    assert torch.equal(features, benchmark.random_problem(200, 8)[0]) and set(labels.tolist()) == {0, 1, 2}
+    assert benchmark.map_fit(200, 8)["gradient"] < 1e-9
+    assert benchmark.sklearn_fit(200, 8)["gradient"] < 1e-5
+    exit = LinearExit.fit(features, labels)
+    covariance = KroneckerLaplace.fit(exit, features, labels).logit_covariance(features)[3].double()
+    variances = [covariance[i, i] + covariance[2, 2] - 2 * covariance[i, 2] for i in (0, 1)]
+    assert benchmark.laplace_fit(200, 8)["variances"][3] == pytest.approx([v.item() for v in variances], rel=1e-4)
+
+
+def test_memory_is_that_of_the_function_alone():
+    small, large = (benchmark.alone(benchmark.random_problem_size, rows, 64) for rows in (1_000, 2_000_000))
+    assert large["bytes"] == 64 * 4 * 2_000_000
+    assert large["memory"] > 0.4 > small["memory"]
+
+
+def test_the_same_student_whatever_the_padding(project):
+    experiment = Experiment()
+    task = benchmark.task_of(experiment, 128)
+    padded, longest = benchmark.loss_curves(experiment, task, steps=2).values()
+    assert len(padded) == 2 and padded == pytest.approx(longest, abs=1e-4)
+    epoch, reweighting = benchmark.student_seconds(experiment, task)
+    assert epoch > 0 and reweighting > 0
+
+
+def test_the_notebook_makes_its_table(project):
+    command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "06_benchmark.ipynb", project / "out.ipynb"]
+    sizes = [part for name, value in TINY.items() for part in ("-p", name, str(value))]
+    done = subprocess.run(
+        [*map(str, command), "--no-progress-bar", "-k", "python3", *sizes, "-y", "widths: [8]"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    text = (project / "out.ipynb").read_text(encoding="utf-8")
+    for line in (
+        "DEDIER's shape",
+        "GLUE's shape",
+        "re-weighting at layer 3 of 6",
+        "MAP, s",
+        "quadrature, s",
+        "import, s",
+    ):
+        assert line in text
+    assert not any(o.output_type == "error" for c in nbformat.reads(text, 4).cells for o in c.get("outputs", []))

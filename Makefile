@@ -98,11 +98,12 @@ study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMI
 	@$(BIN)/python reports/publish.py index $(OUT)
 	@echo "Published: $<"
 
+# The benchmark's times differ from run to run; the unit tests run its notebook in small.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
 	$(BIN)/python -m pytest tests
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
 	$(BIN)/python -m pytest -p tests.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg  # times are no regression; the unit tests run 06 in small
+	  --nbval-sanitize-with tests/nbval_sanitize.cfg
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -93,7 +93,7 @@ def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> d
 
 
 def chosen_epoch(epochs: pd.DataFrame, selection: str, attribute: str = "negation") -> int:
-    """The epoch that one of `SELECTIONS` would keep; of equals the earliest.
+    """The epoch that one of `SELECTIONS` would keep; of equals the one of better average, then the earliest.
 
     Args:
         epochs: the table "epochs" of a student's run.
@@ -109,9 +109,10 @@ def chosen_epoch(epochs: pd.DataFrame, selection: str, attribute: str = "negatio
     validation = epochs[epochs["split"] == "validation"]
     if validation.empty:
         raise ValueError(f"selection {selection!r} needs validation rows: set validation_examples above 0")
-    scores = {
-        epoch: group_accuracy(rows, attribute=attribute)[row] for epoch, rows in validation.groupby("epoch", sort=True)
-    }
+    scores = {}
+    for epoch, rows in validation.groupby("epoch", sort=True):
+        accuracy = group_accuracy(rows, attribute=attribute)
+        scores[epoch] = (accuracy[row], accuracy["average"])
     return int(max(scores, key=scores.get))
 
 

@@ -17,8 +17,10 @@ from typing import Annotated, Any
 import pandas as pd
 import torch
 from pydantic import Field
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
 from fairkd import models
@@ -231,8 +233,6 @@ def map_fit(rows: int, width: int) -> dict[str, float]:
 
 def sklearn_fit(rows: int, width: int) -> dict[str, float]:
     """The same of scikit-learn's LogisticRegression (lbfgs), stopped when its gradient is as small as it gets."""
-    from sklearn.linear_model import LogisticRegression
-
     features, labels = random_problem(rows, width)
     augmented = torch.cat([features.double(), torch.ones(rows, 1, dtype=torch.float64)], dim=1).numpy()
     start = time.perf_counter()
@@ -264,8 +264,7 @@ def laplace_torch_fit(rows: int, width: int) -> dict[str, Any]:
 
     Its head is bias-free on [phi; 1], so that its definition of the factors is ours.
     """
-    from laplace import Laplace
-    from torch.utils.data import DataLoader, TensorDataset
+    from laplace import Laplace  # not among this project's packages, see `alone`
 
     features, labels = random_problem(rows, width)
     exit = LinearExit.fit(features, labels)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fairkd.drawing import Figure, canvas, legend, require, styles
 
@@ -79,7 +80,13 @@ def agreement(table: pd.DataFrame) -> Figure:
         ax.plot(ends, ends, color="0.6", linewidth=1)
         ax.scatter(x, y, s=6, color="black", alpha=0.25, linewidths=0, rasterized=True)
         ax.set(title=what, xlabel="dense posterior", ylabel="Kronecker posterior")
+    for axis in (axes.flat[0].xaxis, axes.flat[0].yaxis):
+        axis.set_major_locator(MaxNLocator(5))
     axes.flat[1].set(xscale="log", yscale="log")
+    for axis in (axes.flat[1].xaxis, axes.flat[1].yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FormatStrFormatter("%g"))
+        axis.set_minor_formatter(NullFormatter())
     apart = np.abs(shifts[0] - shifts[1]).mean()
     alt = (
         f"Correlation of the shifts {np.corrcoef(*shifts)[0, 1]:.3f}, of the log variances "

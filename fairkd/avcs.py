@@ -22,8 +22,7 @@ def log_ratio(logits: Tensor, threshold: float) -> Tensor:
         logits: (N, C).
         threshold: what centred logits must exceed to be on the support; a = max(centred logit - threshold, 0).
     """
-    centred = logits.double() - logits.double().mean(1, keepdim=True)
-    a = (centred - threshold).clamp(min=0)
+    a = (_centred(logits) - threshold).clamp(min=0)
     on = a > 0
     safe, total = a.where(on, 1.0), a.sum(1, keepdim=True)
     ratio = (safe / total).log() - safe.digamma() + total.digamma()
@@ -38,8 +37,7 @@ def held_out_threshold(logits: Tensor, labels: Tensor, delta: float) -> float:
         labels: (N,).
         delta: in (0, 1).
     """
-    centred = logits.double() - logits.double().mean(1, keepdim=True)
-    gold = centred.gather(1, labels[:, None].long()).squeeze(1).sort().values
+    gold = _centred(logits).gather(1, labels[:, None].long()).squeeze(1).sort().values
     # Below the quantile, by as little as keeps that instance itself on the support.
     return math.nextafter(gold[math.floor(delta * len(gold))].item(), -math.inf)
 
@@ -81,3 +79,7 @@ def thresholds_and_logits(
         logits.append(head(features[layer]))
         thresholds.append(held_out_threshold(logits[-1][held_out], labels[held_out], delta))
     return thresholds, logits
+
+
+def _centred(logits: Tensor) -> Tensor:
+    return logits.double() - logits.double().mean(1, keepdim=True)

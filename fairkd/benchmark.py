@@ -71,8 +71,7 @@ class Ratios:
 def task_of(experiment: Experiment, pairs: int) -> Task:
     """The student's data: `pairs` training pairs of the experiment's, the fewest evaluation pairs."""
     given = experiment.vary(train_examples=pairs, evaluation_examples=6, validation_examples=0)
-    name = "teacher_model" if given.student_model is None else "student_model"
-    return Task.prepare(check(given), given.max_length, models.load_tokenizer(getattr(given, name), name))
+    return Task.prepare(check(given), given.max_length, models.load_student_tokenizer(given))
 
 
 class _Clock(TrainerCallback):
@@ -164,8 +163,7 @@ def glue_loop_seconds(experiment: Experiment, task: Task) -> float:
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
     start = time.perf_counter()
     for batch in _padded(experiment, task):
-        labels = batch.pop("labels")
-        _descend(functional.cross_entropy(student(**_of(student, batch)).logits, labels), student, optimiser)
+        _supervised_step(student, batch, optimiser)
     return time.perf_counter() - start
 
 
@@ -178,10 +176,7 @@ def loss_curves(experiment: Experiment, task: Task, steps: int = 10) -> dict[str
         optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
         curves[name] = []
         for batch, _ in zip(_padded(experiment, task, padding), range(steps), strict=False):
-            labels = batch.pop("labels")
-            loss = functional.cross_entropy(student(**_of(student, batch)).logits, labels)
-            curves[name].append(loss.item())
-            _descend(loss, student, optimiser)
+            curves[name].append(_supervised_step(student, batch, optimiser))
     return curves
 
 
@@ -198,6 +193,18 @@ def _of(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the model takes of a batch: a student of alternate layers knows no token types."""
     known = model.config.model_type != "distilbert"
     return {name: part for name, part in batch.items() if known or name != "token_type_ids"}
+
+
+def _supervised_step(
+    model: PreTrainedModel, batch: dict[str, Tensor], optimiser: torch.optim.Optimizer, bf16: bool = False
+) -> float:
+    """One step on the labels alone; the loss before it."""
+    labels = batch.pop("labels")
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        logits = model(**_of(model, batch)).logits
+    loss = functional.cross_entropy(logits.float(), labels)
+    _descend(loss, model, optimiser)
+    return loss.item()
 
 
 def _descend(loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -341,10 +348,7 @@ def where_the_time_goes(experiment: Experiment, task: Task, steps: int = 8) -> p
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profile:
         for batch, _ in zip(_padded(experiment, task, "longest"), range(steps), strict=False):
-            labels = batch.pop("labels")
-            with torch.autocast("cpu", torch.bfloat16, enabled=experiment.bf16):
-                logits = student(**_of(student, batch)).logits
-            _descend(functional.cross_entropy(logits.float(), labels), student, optimiser)
+            _supervised_step(student, batch, optimiser, experiment.bf16)
     events = profile.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     rows = sorted(((event.self_cpu_time_total / total, event.count, event.key) for event in events), reverse=True)

@@ -124,8 +124,7 @@ def distillation_loss(
     _check_shape("weights", weights, labels.shape)
 
     ce, kd = distillation_terms(student_logits, teacher_logits, labels, temperature)
-    ce_weights = weights if reweight == "both" else 1.0
-    return ((1 - kd_weight) * ce_weights * ce + kd_weight * weights * kd).mean()
+    return weighted_losses(ce, kd, weights, kd_weight, reweight).mean()
 
 
 def distillation_terms(
@@ -139,6 +138,12 @@ def distillation_terms(
     log_student = (student_logits / temperature).log_softmax(-1)  # (N, C)
     log_teacher = (teacher_logits.detach() / temperature).log_softmax(-1)  # (N, C)
     return ce, temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
+
+
+def weighted_losses(ce: Tensor, kd: Tensor, weights: Tensor | float, kd_weight: float, reweight: str) -> Tensor:
+    """Return (1 - lambda) w_ce l_ce + lambda w_kd l_kd of every instance, (N,): `distillation_loss` before the mean."""
+    ce_weights = weights if reweight == "both" else 1.0
+    return (1 - kd_weight) * ce_weights * ce + kd_weight * weights * kd
 
 
 def _check_unit(name: str, values: Tensor) -> None:

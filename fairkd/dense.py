@@ -23,13 +23,13 @@ class DenseLaplace(LaplacePosterior):
     Attributes:
         exit: the exit at its MAP.
         likelihood_temperature: T > 0.
-        factor: lower Cholesky factor of H in the contrasts, ((C-1)(D+1), (C-1)(D+1)) float64; row i * (D+1) + j is
-            weight j of contrast i (`kronecker.contrast_basis`).
+        inverse_factor: L^{-1} of H = L L^T in the contrasts, ((C-1)(D+1), (C-1)(D+1)) float64; column i * (D+1) + j
+            is weight j of contrast i (`kronecker.contrast_basis`).
     """
 
     exit: LinearExit
     likelihood_temperature: float
-    factor: Tensor
+    inverse_factor: Tensor
 
     @classmethod
     def fit(
@@ -49,13 +49,14 @@ class DenseLaplace(LaplacePosterior):
         check_posterior(exit, features, labels, likelihood_temperature)
         hessian = contrast_hessian(float64_logits(exit, features).softmax(-1), features) / likelihood_temperature
         hessian.diagonal().add_(exit.prior_precision)
-        return cls(exit, likelihood_temperature, torch.linalg.cholesky(hessian))
+        factor = torch.linalg.cholesky(hessian)
+        inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
+        return cls(exit, likelihood_temperature, inverse)
 
     @property
     def effective_dimension(self) -> float:
         """d_eff = tr(H_lik / T H^{-1}), at most (C-1)(D+1) (MacKay 1992's gamma)."""
-        inverse_trace = torch.cholesky_inverse(self.factor).trace().item()
-        return len(self.factor) - self.exit.prior_precision * inverse_trace
+        return len(self.inverse_factor) - self.exit.prior_precision * self.inverse_factor.square().sum().item()
 
     def logit_covariance(self, features: Tensor) -> Tensor:
         """Return the (N, C, C) posterior covariance of the logits at (N, D) features, in their dtype or float32."""
@@ -72,15 +73,15 @@ class DenseLaplace(LaplacePosterior):
 
     @property
     def _basis(self) -> Tensor:
-        return contrast_basis(len(self.exit.bias)).to(self.factor)
+        return contrast_basis(len(self.exit.bias)).to(self.inverse_factor)
 
     def _contrast_covariance(self, features: Tensor) -> Tensor:
         """(N, C-1, C-1): with H = L L^T, entry ij is <L^{-1} (e_i (x) x), L^{-1} (e_j (x) x)>."""
         check_features(features, self.exit.weight.shape[1])
-        width = features.shape[1] + 1
-        n_contrasts = len(self.factor) // width
-        inverse = torch.linalg.solve_triangular(self.factor, torch.eye(len(self.factor)).to(self.factor), upper=False)
-        blocks = inverse.reshape(-1, n_contrasts, width)  # rows of L^{-1}, contrast by contrast
+        blocks = self.inverse_factor.reshape(
+            len(self.inverse_factor), -1, features.shape[1] + 1
+        )  # contrast by contrast
+        n_contrasts = blocks.shape[1]
         out = features.new_empty(len(features), n_contrasts, n_contrasts, dtype=torch.float64)
         for rows, x in augmented_chunks(features):
             image = torch.einsum("mik,nk->nim", blocks, x)

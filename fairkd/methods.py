@@ -71,7 +71,7 @@ def _dedier(features: Features, labels: Tensor, experiment: "Experiment") -> Ten
     [phi] = features.values()
     probs = fit_head(phi, labels, experiment).logits(phi).softmax(-1)
     confidence = probs.amax(1) if experiment.signal == "top_probability" else None
-    return _weights(probs, labels, experiment, confidence)
+    return margin_weights(probs, labels, experiment, confidence)
 
 
 def _laplace(features: Features, labels: Tensor, experiment: "Experiment") -> Tensor:
@@ -79,7 +79,7 @@ def _laplace(features: Features, labels: Tensor, experiment: "Experiment") -> Te
     [phi] = features.values()
     posterior = fit_posterior(fit_head(phi, labels, experiment), phi, labels, experiment)
     probs = posterior.probabilities(phi)
-    return _weights(probs, labels, experiment, confidence(posterior, phi, probs, experiment.signal))
+    return margin_weights(probs, labels, experiment, confidence(posterior, phi, probs, experiment.signal))
 
 
 def _tempered(features: Features, labels: Tensor, experiment: "Experiment") -> Tensor:
@@ -88,7 +88,7 @@ def _tempered(features: Features, labels: Tensor, experiment: "Experiment") -> T
     head = fit_head(phi, labels, experiment)
     target = confidence_margin(fit_posterior(head, phi, labels, experiment).probabilities(phi)).mean().item()
     logits = head.logits(phi)
-    return _weights((logits / matched_temperature(logits, target)).softmax(-1), labels, experiment)
+    return margin_weights((logits / matched_temperature(logits, target)).softmax(-1), labels, experiment)
 
 
 def _avcs(features: Features, labels: Tensor, experiment: "Experiment") -> Tensor:
@@ -135,7 +135,8 @@ def matched_temperature(logits: Tensor, target: float) -> float:
     return math.exp(brentq(excess, -10, 20, xtol=1e-8))
 
 
-def _weights(probs: Tensor, labels: Tensor, experiment: "Experiment", confidence: Tensor | None = None) -> Tensor:
+def margin_weights(probs: Tensor, labels: Tensor, experiment: "Experiment", confidence: Tensor | None = None) -> Tensor:
+    """`instance_weights` with the experiment's alpha, beta and exponent."""
     return instance_weights(
         probs, labels, experiment.alpha, experiment.beta, exponent=experiment.exponent, confidence=confidence
     )

@@ -72,6 +72,12 @@ def load_tokenizer(name: str, parameter: str) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(locate(name))
 
 
+def load_student_tokenizer(experiment: "Experiment") -> PreTrainedTokenizerBase:
+    """The tokenizer of the student: its own, or the teacher's where it is made of the teacher's layers."""
+    name = "teacher_model" if experiment.student_model is None else "student_model"
+    return load_tokenizer(getattr(experiment, name), name)
+
+
 def load_teacher(experiment: "Experiment", labels: tuple[str, ...]) -> PreTrainedModel:
     """The teacher before its fine-tuning: a classifier over `labels`, in this order."""
     return _load_classifier(experiment.teacher_model, labels, "teacher_model")

@@ -16,13 +16,13 @@ from transformers import AutoTokenizer
 
 from fairkd import models, runs
 from fairkd.data import Splits, load, tokenize
-from fairkd.dedier import confidence_margin, instance_weights
+from fairkd.dedier import confidence_margin
 from fairkd.drawing import Figure
 from fairkd.evaluation import group_accuracy, readable
 from fairkd.experiment import Experiment, Profiled, Seed
 from fairkd.features import pooled_states
 from fairkd.heads import HeadPosterior, fit_head, fit_posterior
-from fairkd.methods import title
+from fairkd.methods import margin_weights, title
 from fairkd.runs import Run
 from fairkd.seeds import Comparison, compare
 from fairkd.training import check, distil, student_name
@@ -168,7 +168,7 @@ def temperature_sweep(
     generator = torch.Generator().manual_seed(experiment.seed)
     rows = torch.randperm(len(labels), generator=generator)[:_SWEEP_ROWS]
     probs = head.logits(features[rows]).softmax(-1)
-    margin, weights = confidence_margin(probs), _weights(probs, labels[rows], experiment)
+    margin, weights = confidence_margin(probs), margin_weights(probs, labels[rows], experiment)
     curvature = torch.diag_embed(probs) - probs[:, :, None] * probs[:, None, :]
     found = []
     for temperature in temperatures:
@@ -180,7 +180,7 @@ def temperature_sweep(
             {
                 "likelihood_temperature": temperature,
                 "margin_shift": (confidence_margin(moved) - margin).abs().mean().item(),
-                "weight_shift": (_weights(moved, labels[rows], experiment) / weights - 1).abs().mean().item(),
+                "weight_shift": (margin_weights(moved, labels[rows], experiment) / weights - 1).abs().mean().item(),
                 "logit_variance": (curvature * covariance).sum((1, 2)).mean().item(),
                 "effective_dimension": (dimension := fitted.posterior.effective_dimension),
                 "expected": temperature * dimension / len(labels),
@@ -206,10 +206,6 @@ def posterior_agreement(
         table[f"{kind}_margin"] = confidence_margin(fitted.probabilities(evaluated))
         table[f"{kind}_variance"] = fitted.contrast_variance(evaluated)
     return pd.DataFrame({name: values.numpy() for name, values in table.items()})
-
-
-def _weights(probs: torch.Tensor, labels: torch.Tensor, experiment: Experiment) -> torch.Tensor:
-    return instance_weights(probs, labels, experiment.alpha, experiment.beta, exponent=experiment.exponent)
 
 
 def _states(run: Run, experiment: Experiment, splits: Splits) -> dict[str, torch.Tensor]:

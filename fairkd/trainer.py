@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from fairkd import evaluation
 from fairkd.data import Splits, tokenize
-from fairkd.dedier import distillation_terms
+from fairkd.dedier import distillation_terms, weighted_losses
 from fairkd.experiment import Experiment
 from fairkd.features import pooled_states
 from fairkd.group_dro import GroupWeights, UniformGroupSampler
@@ -155,9 +155,11 @@ class DistillationTrainer(Trainer):
         outputs = model(**inputs)
         given = self.experiment
         ce, kd = distillation_terms(outputs.logits, self.teacher_logits[index], labels, given.temperature)
-        ce, kd = (1 - given.kd_weight) * ce, given.kd_weight * kd
-        weights = self.online.step(ce + kd, index) if self.online else self.instance_weights[index]
-        loss = ((weights if given.reweight == "both" else 1.0) * ce + weights * kd).mean()
+        if self.online:
+            weights = self.online.step(weighted_losses(ce, kd, 1.0, given.kd_weight, given.reweight), index)
+        else:
+            weights = self.instance_weights[index]
+        loss = weighted_losses(ce, kd, weights, given.kd_weight, given.reweight).mean()
         return (loss, outputs) if return_outputs else loss
 
 

@@ -105,8 +105,7 @@ def _student(experiment: Experiment, splits: Splits) -> Run:
     def compute(folder: Path) -> None:
         log.info("no student with these parameters yet: training, method %s", experiment.method)
         set_seed(experiment.seed)
-        name = "teacher_model" if experiment.student_model is None else "student_model"
-        tokenizer = models.load_tokenizer(getattr(experiment, name), name)
+        tokenizer = models.load_student_tokenizer(experiment)
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_student(experiment, splits.entry.labels)
         taught = _teacher_logits(teacher, splits) if method.uses_teacher else None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 2**19  # numbers of one chunk of features in float64: 4 MiB, about a core's cache
+PANEL = 96  # columns of the Gram matrix at a time: of a symmetric matrix only the lower triangle is made
 
 
 class Spectrum(NamedTuple):
@@ -29,8 +30,10 @@ def gram_spectrum(features: Tensor) -> Spectrum:
     width = features.shape[1] + 1
     gram = features.new_zeros(width, width, dtype=torch.float64)
     for _, x in augmented_chunks(features):
-        gram.addmm_(x.T, x)
-    values, vectors = torch.linalg.eigh(gram)
+        for start in range(0, width, PANEL):
+            columns = slice(start, start + PANEL)
+            gram[start:, columns].addmm_(x[:, start:].T, x[:, columns])
+    values, vectors = torch.linalg.eigh(gram, UPLO="L")
     return Spectrum(values.clamp(min=0), vectors)
 
 
@@ -67,5 +70,4 @@ def augmented_chunks(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 def feature_norm(features: Tensor) -> float:
     """Return the Frobenius norm of X, the constant column included."""
-    norm = torch.linalg.vector_norm(features.detach(), dtype=torch.float64).item()
-    return math.hypot(norm, len(features) ** 0.5)
+    return math.sqrt(sum(x.square().sum() for _, x in augmented_chunks(features)))

@@ -7,8 +7,6 @@ spread. An interval has no width where a group is all right or all wrong.
 
 import numpy as np
 import pandas as pd
-from fairlearn.metrics import MetricFrame
-from sklearn.metrics import accuracy_score
 from torch import Tensor
 
 from fairkd.data import attribute_name
@@ -46,6 +44,10 @@ def group_accuracy(predictions: pd.DataFrame, model: str = "student", attribute:
     The average weighs rows by `importance` where the table has it; the worst group is the lowest of the groups
     present (Sagawa et al. 2020); the gap is average minus worst. A group without rows is NaN.
     """
+    # Here, since importing them takes a second that `import fairkd` need not.
+    from fairlearn.metrics import MetricFrame
+    from sklearn.metrics import accuracy_score
+
     truth = predictions["label"]
     guess = class_probabilities(predictions, model).argmax(1)
     groups = MetricFrame(

@@ -8,8 +8,6 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 EPOCHS = 20  # of Adam; the linear layer on top is then fitted exactly
@@ -38,6 +36,10 @@ class HiddenLayers:
         """
         if not widths:
             return cls()
+        # Here, since importing them takes a second that linear exits need not.
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+
         x = features.double().cpu()
         mean, scale = x.mean(0), x.std(0).clamp(min=1e-6)
         mlp = MLPClassifier(tuple(widths), max_iter=EPOCHS, random_state=seed)

@@ -78,9 +78,7 @@ class DenseLaplace(LaplacePosterior):
     def _contrast_covariance(self, features: Tensor) -> Tensor:
         """(N, C-1, C-1): with H = L L^T, entry ij is <L^{-1} (e_i (x) x), L^{-1} (e_j (x) x)>."""
         check_features(features, self.exit.weight.shape[1])
-        blocks = self.inverse_factor.reshape(
-            len(self.inverse_factor), -1, features.shape[1] + 1
-        )  # contrast by contrast
+        blocks = self.inverse_factor.unflatten(1, (-1, features.shape[1] + 1))  # contrast by contrast
         n_contrasts = blocks.shape[1]
         out = features.new_empty(len(features), n_contrasts, n_contrasts, dtype=torch.float64)
         for rows, x in augmented_chunks(features):

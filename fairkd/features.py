@@ -38,11 +38,11 @@ def pooled_states(
     """
     states = {layer: torch.empty(len(tokens), model.config.hidden_size) for layer in layers}
     encoder = model.base_model
-    with _evaluating(model, bf16), _stopping_at(encoder, max(layers)) as stack, _outputs(stack, layers) as hidden:
+    with _evaluating(model, bf16), _stopping_at(encoder, max(layers)) as stack, outputs(stack, layers) as hidden:
         for rows, batch in _batches(tokens, tokenizer, model.device):
             encoder(**batch)
             for layer in layers:
-                states[layer][rows] = _pool(hidden[layer], batch["attention_mask"], pooling).float().cpu()
+                states[layer][rows] = pool(hidden[layer], batch["attention_mask"], pooling).float().cpu()
     return states
 
 
@@ -57,8 +57,8 @@ def logits(
     return result
 
 
-def _pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """(B, T, D), (B, T) -> (B, D)."""
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """The state of the first token, or the mean over those that the mask keeps: (B, T, D), (B, T) -> (B, D)."""
     if pooling == "cls":
         return hidden[:, 0]
     hidden, weight = hidden.float(), mask.unsqueeze(-1).float()
@@ -101,7 +101,7 @@ def _stopping_at(encoder: PreTrainedModel, depth: int) -> Iterator[nn.ModuleList
 
 
 @contextmanager
-def _outputs(stack: nn.ModuleList, layers: list[int]) -> Iterator[dict[int, Tensor]]:
+def outputs(stack: nn.ModuleList, layers: list[int]) -> Iterator[dict[int, Tensor]]:
     """What each of `layers` put out last, (B, T, D).
 
     Hooks of our own: transformers remembers where `output_hidden_states` hooked in, here into a stack cut short.

@@ -181,6 +181,8 @@ def training_arguments(experiment: Experiment, folder: Path, role: str) -> Train
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
+        accelerator_config={"non_blocking": torch.cuda.is_available()},
+        logging_nan_inf_filter=False,  # it asks the device for the loss at every step, and hides that one diverged
         eval_strategy="epoch",
         save_strategy="epoch",
         logging_strategy="epoch",

@@ -1,17 +1,21 @@
 import hashlib
 import json
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainerCallback, pipeline
 
 import fairkd
 from fairkd import LinearExit, MissingRunError, ParameterError, distil, fine_tune, runs, training
+from fairkd.benchmark import students
 from fairkd.data import load
 from fairkd.dedier import confidence_margin
+from fairkd.methods import METHODS
 from fairkd.tables import class_probabilities
 from fairkd.trainer import Reweighting
 
@@ -202,3 +206,32 @@ def test_an_analysis_without_its_run_says_how_to_make_it(small):
 
 def test_metrics_are_plain_json_without_nan(small, student):
     json.loads((student.folder / "metrics.json").read_text(), parse_constant=lambda c: pytest.fail(c))
+
+
+class Asked(TorchDispatchMode, TrainerCallback):
+    """How often the host asks a tensor for a number, which on a GPU it would wait for, from one step to the next."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.at_step = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.at_step.append(self.count)
+
+
+@pytest.mark.parametrize("method", ["laplace", "group_dro"])
+def test_the_device_is_asked_at_most_once_a_step(small, method):
+    task = students.task_of(small, 4 * small.batch_size)
+    with students.prepared(small.vary(method=method), task) as (trainer, _):
+        if method == "group_dro":
+            trainer.online = METHODS[method].online(task.groups, trainer.experiment)
+        asked = Asked()
+        trainer.add_callback(asked)
+        with asked:
+            trainer.train()
+    within = [later - earlier for earlier, later in pairwise(asked.at_step[:4])]  # the four of the first epoch
+    assert within == [1, 1, 1]  # transformers' own: whether the batch has padding at all, or needs no mask

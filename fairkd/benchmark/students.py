@@ -98,12 +98,13 @@ def prepared(
     task: Task,
     variant: Variant = _AS_IT_IS,
     kind: type[DistillationTrainer] = DistillationTrainer,
+    epochs: int = 3,
 ) -> Iterator[tuple[DistillationTrainer, _Clock]]:
-    """A trainer for four epochs that saves and says nothing, with its clock.
+    """A trainer that saves and says nothing, with its clock.
 
     The teacher's logits are at hand, as its run has stored them once for all students.
     """
-    given = experiment.vary(student_epochs=4, report_to="none")
+    given = experiment.vary(student_epochs=epochs, report_to="none")
     set_seed(0)
     with tempfile.TemporaryDirectory() as folder, models.quiet():
         silent = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
@@ -130,7 +131,7 @@ def student_seconds(experiment: Experiment, task: Task) -> tuple[float, float]:
 
     The least of four epochs, and of the three re-weightings between them.
     """
-    with prepared(experiment, task) as (trainer, clock):
+    with prepared(experiment, task, epochs=4) as (trainer, clock):
         folder = Path(trainer.args.output_dir) / "weights"
         reweighting = _TimedReweighting(trainer, task, trainer.experiment, folder)
         trainer.add_callback(reweighting)
@@ -139,7 +140,7 @@ def student_seconds(experiment: Experiment, task: Task) -> tuple[float, float]:
 
 
 def variant_seconds(experiment: Experiment, task: Task) -> pd.DataFrame:
-    """Seconds of the first epoch of plain distillation, and of the fastest of those after it, for all `variants`."""
+    """Seconds of the first epoch of plain distillation, and of the faster of two after it, for all `variants`."""
     rows = {}
     for name, variant in variants(experiment).items():
         with prepared(experiment.vary(method="kd"), task, variant) as (trainer, clock):

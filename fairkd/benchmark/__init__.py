@@ -2,9 +2,9 @@
 
 `students` times training and re-weighting, `exits` the mathematics on features at hand, `clocks` whatever it is given.
 
-Both sides of a ratio run in one session on the same machine, on the same pairs, encoders and batch size. Of training it
-is the least of a few times, since whatever else the machine does only adds to them; of an exit the one time in a process
-of its own.
+Both sides of a ratio run in one session on the same machine, on the same pairs, encoders and batch size. Training's is
+the least of a few times, since whatever else the machine does only adds to them; an exit's the one time in a process of
+its own.
 """
 
 from typing import Annotated

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from fairkd import models
 from fairkd.dedier import confidence_margin, distillation_terms
 from fairkd.experiment import Experiment
 from fairkd.features import outputs, pool, pooled_states
-from fairkd.heads import fit_head, fit_posterior
+from fairkd.heads import Head, fit_head, fit_posterior
 from fairkd.methods import margin_weights
 from fairkd.trainer import DistillationTrainer, Reweighting, Task
 from fairkd.training import check, training_arguments
@@ -176,17 +177,21 @@ def kept_and_fresh(experiment: Experiment, task: Task) -> tuple[pd.DataFrame, di
             trainer.train()
     seconds["epoch"] = min(clock.epochs)
     start = time.perf_counter()
-    fresh = pooled_states(student, task.train, task.tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)
-    seconds["fresh pass"] = time.perf_counter() - start
-    for name, features in (("kept", trainer.kept), ("fresh", fresh[layer])):
-        start = time.perf_counter()
-        head = fit_head(features, task.labels, experiment)
-        probs = fit_posterior(head, features, task.labels, experiment).probabilities(features)
-        pairs[f"weight, {name}"] = margin_weights(probs, task.labels, experiment).numpy()
-        seconds["exit"] = time.perf_counter() - start
-        pairs[f"margin, {name}"] = confidence_margin(probs).numpy()
-    pairs["margin, softmax"] = confidence_margin(head.logits(features).softmax(-1)).numpy()
+    states = pooled_states(student, task.train, task.tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)
+    fresh, seconds["fresh pass"] = states[layer], time.perf_counter() - start
+    start = time.perf_counter()
+    head, pairs["weight, fresh"], pairs["margin, fresh"] = _weighed(fresh, task, experiment)
+    seconds["exit"] = time.perf_counter() - start
+    _, pairs["weight, kept"], pairs["margin, kept"] = _weighed(trainer.kept, task, experiment)
+    pairs["margin, softmax"] = confidence_margin(head.logits(fresh).softmax(-1)).numpy()
     return pairs, seconds
+
+
+def _weighed(features: Tensor, task: Task, experiment: Experiment) -> tuple[Head, np.ndarray, np.ndarray]:
+    """The head on (N, D) features, and the weights and margins (N,) by its Laplace predictive."""
+    head = fit_head(features, task.labels, experiment)
+    probs = fit_posterior(head, features, task.labels, experiment).probabilities(features)
+    return head, margin_weights(probs, task.labels, experiment).numpy(), confidence_margin(probs).numpy()
 
 
 def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:

@@ -16,7 +16,7 @@ BIN     := $(VENV)/bin
 ENV     := $(VENV)/.installed
 OUT     := reports/$(PROFILE)
 PARAMS  := params/$(PROFILE).yaml
-SOURCES := $(wildcard fairkd/*.py fairkd/*/*.py)
+SOURCES := $(wildcard fairkd/*.py fairkd/*/*.py params/datasets/*.yaml)
 PUBLISH := reports/publish.py $(wildcard reports/template/*)
 
 # How long OpenMP threads that wait spin before they sleep. The default, for long, makes two programs on two cores 13
@@ -72,25 +72,20 @@ endef
 $(ALL): $(PARAMS) $(SOURCES) | $(ENV)
 
 $(TEACHER): notebooks/01_teacher.ipynb
-	$(call papermill,$<,Teacher,-f $(PARAMS))
+	$(call papermill,$<,Teacher,-p profile $(PARAMS))
 
-# A student is METHOD, METHOD@LAYER, and after commas any NAME=VALUE.
-comma := ,
-METHOD = $(subst @, ,$(word 1,$(subst $(comma), ,$(1))))
-CHANGES = $(wordlist 2,99,$(subst $(comma), ,$(1)))
 $(RUNS): $(OUT)/02_student-%.ipynb: notebooks/02_student.ipynb $(TEACHER)
-	$(call papermill,$<,Student $*,-f $(PARAMS) -p method $(word 1,$(call METHOD,$*)) \
-	  $(addprefix -p aux_layer ,$(word 2,$(call METHOD,$*))) $(foreach c,$(call CHANGES,$*),-y '$(subst =,: ,$(c))'))
+	$(call papermill,$<,Student $*,-p profile $(PARAMS) -r student '$*')
 
 $(ANALYSIS): notebooks/03_analysis.ipynb $(RUNS)
-	$(call papermill,$<,Analysis,-f $(PARAMS))
+	$(call papermill,$<,Analysis,-p profile $(PARAMS))
 
 $(FIGURES): notebooks/04_figures.ipynb $(ANALYSIS)
-	$(call papermill,$<,Figures,-f $(PARAMS))
+	$(call papermill,$<,Figures,-p profile $(PARAMS))
 
 $(OUT)/05_study.ipynb: notebooks/05_study.ipynb $(PARAMS) $(SOURCES) | $(ENV)
 	@mkdir -p $(OUT)
-	$(call papermill,$<,Study,-p profile $(PROFILE))
+	$(call papermill,$<,Study,-p profile $(PARAMS))
 
 $(ALL:.ipynb=.html) $(OUT)/05_study.html: %.html: %.ipynb $(PUBLISH)
 	@$(BIN)/python reports/publish.py html $< $@
@@ -106,8 +101,8 @@ study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMI
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
 	$(BIN)/python -m pytest tests
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
-	$(BIN)/python -m pytest -p tests.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg
+	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
+	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

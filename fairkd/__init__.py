@@ -5,31 +5,52 @@ student = distil(experiment)
 group_report(student.table("predictions"))
 """
 
-from fairkd.data import DATASETS, DataError, Entry, has_negation, load
-from fairkd.dedier import confidence_margin, distillation_loss, instance_weights
+import fairkd.demo  # noqa: F401  its corpus is a data set
+from fairkd.data import DATASETS, DataError, Entry, has_negation, load, register_generator, register_rule
 from fairkd.evaluation import group_accuracy, group_report, paired_difference, readable
-from fairkd.exits import LinearExit
-from fairkd.experiment import Experiment, ParameterError
-from fairkd.laplace import KroneckerLaplace
-from fairkd.methods import METHODS, Method, title
-from fairkd.runs import MissingRunError
-from fairkd.training import check, distil, fine_tune, student_run, teacher_run
+from fairkd.exits import (
+    POSTERIORS,
+    KroneckerLaplace,
+    LaplacePosterior,
+    LinearExit,
+    Posterior,
+    register_posterior,
+)
+from fairkd.experiment import Experiment, title
+from fairkd.parameters import ParameterError, parameter
+from fairkd.runs import MissingRunError, Run
+from fairkd.training import check, distil, evaluate_on, fine_tune, student_run, teacher_run
+from fairkd.weighting import (
+    METHODS,
+    Method,
+    Refitted,
+    confidence_margin,
+    distillation_loss,
+    instance_weights,
+    register,
+)
 
 __all__ = [
     "DATASETS",
     "METHODS",
+    "POSTERIORS",
     "DataError",
     "Entry",
     "Experiment",
     "KroneckerLaplace",
+    "LaplacePosterior",
     "LinearExit",
     "Method",
     "MissingRunError",
     "ParameterError",
+    "Posterior",
+    "Refitted",
+    "Run",
     "check",
     "confidence_margin",
     "distil",
     "distillation_loss",
+    "evaluate_on",
     "fine_tune",
     "group_accuracy",
     "group_report",
@@ -37,7 +58,12 @@ __all__ = [
     "instance_weights",
     "load",
     "paired_difference",
+    "parameter",
     "readable",
+    "register",
+    "register_generator",
+    "register_posterior",
+    "register_rule",
     "student_run",
     "teacher_run",
     "title",

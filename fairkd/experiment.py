@@ -1,228 +1,273 @@
 """Every parameter of a run, checked before anything is computed.
 
-The field defaults are the demo profile: `params/demo.yaml` and the parameters cell of every notebook say the
-same, and a test holds the three together.
+What all runs share is declared here; what data, exits, a method, a posterior or a generator alone reads is declared
+beside it, and goes by its name all the same: `Experiment(method="dedier", beta=2.0)`. This is also the one place where
+a student's entry, `method@layer,name=value,...`, is read.
 """
 
-import difflib
-from collections.abc import Iterable
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from fairkd import runs
-from fairkd.data import DATASETS
-from fairkd.methods import METHODS
+from fairkd.data import GENERATORS, DataOptions, evaluation_identity, generator_of, training_identity
+from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
+from fairkd.parameters import (
+    NonNegative,
+    ParameterError,
+    Parameters,
+    Seed,
+    Share,
+    nearest,
+    parameter,
+    stated,
+)
+from fairkd.weighting import METHODS, Early, Method, Refitted
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+PARAMS = Path(__file__).parents[1] / "params"
 
-
-class ParameterError(ValueError):
-    """A parameter of the experiment is wrong; the message names it, its value and what is allowed."""
-
-
-def _nearest(name: str, allowed) -> str:
-    """A sentence that names the allowed spelling closest to `name`, or all of them."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
-
-
-class Parameters(BaseModel):
-    """Parameters of a notebook, checked: frozen and strict, an unknown name or a wrong type is a `ParameterError`."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    def __init__(self, **parameters: Any):
-        """Check `parameters`; raises `ParameterError` with one line for each that is wrong."""
-        try:
-            super().__init__(**parameters)
-        except ValidationError as error:
-            lines = [_explain(e, type(self).model_fields) for e in error.errors()]
-            raise ParameterError("\n".join(lines)) from None
-
-    @classmethod
-    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
-        """The parameters of a notebook: `Experiment.from_notebook(globals())`.
-
-        Every plain value (number, text, list, None) in the namespace is taken for a parameter, so a misspelt
-        name that papermill injected is refused here. Call it before the notebook defines anything else.
-        """
-        plain = (bool, int, float, str, list, tuple, dict, type(None))
-        ipython = {"In", "Out"}
-        return cls(
-            **{
-                name: value
-                for name, value in namespace.items()
-                if isinstance(value, plain) and not name.startswith("_") and name not in ipython
-            }
-        )
-
-    def vary(self, **changes: Any) -> Self:
-        """The same with some parameters changed, checked again."""
-        return type(self)(**(self.model_dump() | changes))
+# What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
+_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
+_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16"}
+_STUDENT = {"student_model", "student_epochs", "learning_rate", "seed"}
 
 
-class Experiment(Parameters):
+class Experiment(DataOptions, ExitOptions):
     """One teacher, one student and the data they see: the whole configuration of a run.
 
-    Build it with keyword arguments, from a params file (`from_file`) or from a notebook's parameters
-    (`from_notebook`).
+    Build it with keyword arguments, from a profile (`from_file`) or from a notebook's parameters (`from_notebook`).
+    Each keyword must be read by this very experiment; a profile's parameters (`defaults`) may be those of other
+    methods, which its students read.
     """
 
-    # Data
-    dataset: str = Field("demo", description="entry of fairkd.DATASETS")
-    data: str | None = Field(None, description="hub name or folder; null: the entry's own source")
-    train_examples: Count | None = Field(8_000, description="training pairs; null: all there are")
-    evaluation_examples: Count | None = Field(3_900, description="evaluation pairs; null: all there are")
-    validation_examples: Annotated[int, Field(ge=0)] = Field(
-        600, description="held-out training pairs, to choose epochs"
-    )
-    max_length: Annotated[int, Field(ge=8)] = Field(64, description="tokens a pair is truncated to")
-    data_seed: Seed = Field(0, description="seed of the demo corpus and of the subset drawn")
-    negation_rates: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
-        [0.022, 0.029, 0.16], description="demo corpus only: P(negation | label), entailment neutral contradiction"
-    )
-
     # Teacher
-    teacher_model: str = Field("demo-bert", description="hub name, folder or embedded encoder")
-    teacher_epochs: Annotated[int, Field(ge=0)] = Field(3, description="0: the checkpoint is a ready classifier")
-    teacher_learning_rate: Positive = Field(5e-4, description="peak of the teacher's linear schedule")
-    teacher_seed: Seed = Field(0, description="seed of the teacher's head, batches and dropout")
+    teacher_model: str = parameter("fairkd/demo/encoders/demo-bert", "hub name or folder")
+    teacher_epochs: Annotated[int, Field(ge=0, le=1000)] = parameter(
+        3, "0: the checkpoint is a ready classifier", "deck"
+    )
+    teacher_learning_rate: float = parameter(5e-4, "peak of the teacher's linear schedule", "deck: 2e-5", gt=0, lt=1)
+    teacher_seed: Seed = parameter(0, "seed of the teacher's head, batches and dropout")
 
     # Student
-    method: str = Field("laplace", description="weighting method, entry of fairkd.METHODS")
-    aux_layer: int = Field(3, description="student layer the exit reads, 1 .. depth")
-    student_model: str | None = Field("demo-distilbert", description="null: alternate layers of teacher_model")
-    student_epochs: Count = Field(5, description="epochs of distillation")
-    learning_rate: Positive = Field(1e-4, description="peak of the student's linear schedule")
-    seed: Seed = Field(0, description="seed of the student's head, batches and dropout")
+    method: str = parameter("laplace", "weighting method, one of fairkd.METHODS", "deck")
+    student_model: str | None = parameter(
+        "fairkd/demo/encoders/demo-distilbert", "hub name or folder; null: alternate layers of teacher_model"
+    )
+    student_epochs: Annotated[int, Field(ge=1, le=1000)] = parameter(5, "epochs of distillation", "deck")
+    learning_rate: float = parameter(1e-4, "peak of the student's linear schedule", "deck: 2e-5", gt=0, lt=1)
+    seed: Seed = parameter(0, "seed of the student's head, batches and dropout")
 
     # Both
-    batch_size: Count = Field(64, description="pairs a training batch, teacher and student")
-    warmup_ratio: Share = Field(0.1, description="share of the steps in which the learning rate rises")
-    weight_decay: NonNegative = Field(0.01, description="AdamW's decoupled decay")
-    bf16: bool = Field(False, description="bf16 autocast, where the processor or GPU has it")
-    report_to: str = Field("tensorboard", description="tracker of transformers.Trainer, or none")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = parameter(64, "pairs a training batch", "deck: 16")
+    warmup_ratio: Share = parameter(0.1, "share of the steps in which the learning rate rises", "BERT's habit")
+    weight_decay: NonNegative = parameter(0.01, "AdamW's decoupled decay", "BERT's habit")
+    bf16: bool = parameter(False, "bf16 autocast, where the processor or GPU has it")
+    report_to: str = parameter("tensorboard", "tracker of transformers.Trainer, or none")
 
-    # Distillation (Tiwari et al. 2023)
-    temperature: Positive = Field(2.0, description="softens teacher and student logits")
-    kd_weight: Fraction = Field(0.5, description="lambda: share of the distillation term")
-    reweight: Literal["kd", "both"] = Field("both", description="which of the two loss terms carry the weight")
-    alpha: NonNegative = Field(0.2, description="exponent of the margin")
-    beta: NonNegative = Field(3.0, description="factor of the margin")
-    exponent: Literal["power", "product"] = Field("power", description="beta*cm**alpha or beta*cm*alpha")
-    signal: Literal["margin", "top_probability", "contrast_variance", "mutual_information"] = Field(
-        "margin", description="confidence of the exit in the weight; the last two need method laplace"
+    # Exits
+    posterior: str = parameter("kronecker", "uncertainty of an exit, one of fairkd.POSTERIORS", "dense: the control")
+    finished_exits: dict[str, Any] = parameter(
+        {}, "how exits of finished students are read, where it differs from training, such as {pooling: mean}"
     )
-    warm_start_epochs: Count = Field(1, description="epochs before the first refit of the exit")
-    reweight_every: Count = Field(1, description="epochs between two refits of the exit")
-    stale_weights: bool = Field(False, description="an instance once wrong keeps its weight (DEDIER's code)")
-    normalize_weights: bool = Field(False, description="scale the weights to mean 1")
-    weight_cap: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = Field(
-        None, description="largest weight; null: none"
-    )
-    permute_weights: bool = Field(False, description="control: the same weights on permuted instances")
-
-    # Other methods
-    delta: Annotated[float, Field(gt=0, lt=1)] = Field(0.05, description="avcs: share of sets that may miss the label")
-    jtt_epochs: Count = Field(2, description="jtt: epochs of the early model")
-    jtt_factor: Positive = Field(6.0, description="jtt: weight of the early model's errors")
-    group_step_size: Positive = Field(0.01, description="group_dro: eta of the group weights")
-
-    # Exits and their Laplace approximation
-    pooling: Literal["cls", "mean"] = Field("cls", description="what an exit reads of a layer")
-    exit_hidden: list[Count] = Field([], description="widths of hidden layers below an exit's linear layer")
-    prior_precision: Positive | Literal["evidence"] = Field(1.0, description="tau, or chosen by evidence")
-    likelihood_temperature: Positive = Field(1.0, description="T_lik: 1 exact, N the curvature of a mean loss")
-    prior: Literal["exact", "factored"] = Field("exact", description="how the prior enters the Kronecker factors")
-    posterior: Literal["kronecker", "dense"] = Field("kronecker", description="dense: exact, the control")
-    predictive: Literal["quadrature", "mc"] = Field("quadrature", description="how the predictive is integrated")
-    n_samples: Count = Field(200, description="Monte Carlo samples an instance, predictive mc only")
 
     # Analysis
-    students: Annotated[list[str], Field(min_length=1)] = Field(
-        ["kd", "dedier@3", "laplace@3", "laplace@6"], description="students compared, such as laplace@3"
+    students: Annotated[list[str], Field(min_length=1)] = parameter(
+        ["kd", "dedier@3", "laplace@3", "laplace@6"], "students compared, method@layer,name=value,...", "deck"
     )
 
-    @field_validator("aux_layer")
-    @classmethod
-    def _layer_counts_from_one(cls, value: int) -> int:
-        if value < 1:
-            raise ValueError("layers count from 1 (the first) to the student's depth (the last)")
-        return value
+    _settings: dict[str, Any] = PrivateAttr()
+    _weighting: Method = PrivateAttr()
+    _posterior: Posterior = PrivateAttr()
 
-    @field_validator("dataset", "method")
-    @classmethod
-    def _registered(cls, value: str, info) -> str:
-        known = DATASETS if info.field_name == "dataset" else METHODS
-        if value not in known:
-            raise ValueError(f"is not known; {_nearest(value, known)} ({', '.join(known)})")
-        return value
+    def __init__(self, defaults: dict[str, Any] | None = None, /, **given: Any):
+        """Check the parameters.
 
-    @field_validator("signal")
-    @classmethod
-    def _has_posterior(cls, value: str, info) -> str:
-        if info.data.get("method") == "dedier" and value not in ("margin", "top_probability"):
-            raise ValueError("the MAP softmax of dedier has no posterior; choose margin, top_probability, or laplace")
-        return value
+        Args:
+            defaults: parameters of a profile; one that this experiment does not read may be another method's.
+            given: parameters by name; `student` is an entry of a students list, "laplace@3,beta=2".
+
+        Raises:
+            ParameterError: one line for each that is wrong.
+        """
+        if "student" in given:
+            given |= read_student(given.pop("student"))
+        settings = (defaults or {}) | given
+        parts = {
+            "method": _named("method", METHODS, settings),
+            "posterior": _named("posterior", POSTERIORS, settings),
+        }
+        wrong = _unread(settings, given, parts, settings.get("dataset", "demo"))
+        built = {}
+        for name, part in parts.items():
+            try:
+                built[name] = part(**{key: settings[key] for key in settings.keys() & part.model_fields.keys()})
+            except ParameterError as error:
+                wrong.append(str(error))
+        own = {key: value for key, value in settings.items() if key in type(self).model_fields}
+        own |= _generator_options(settings)
+        try:
+            super().__init__(**own)
+        except ParameterError as error:
+            wrong.append(str(error))
+        if wrong:
+            raise ParameterError("\n".join(dict.fromkeys(wrong)))
+        self._settings, self._weighting, self._posterior = settings, built["method"], built["posterior"]
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse values that are allowed one by one."""
+        method = self._weighting
+        if isinstance(method, Refitted) and method.warm_start_epochs >= self.student_epochs:
+            raise ParameterError(
+                f"warm_start_epochs = {method.warm_start_epochs}: with student_epochs = {self.student_epochs} no epoch "
+                f"would use a weight of {method.name}, which is plain distillation; lower it or train longer (or "
+                "method kd)"
+            )
+        if repeated := sorted({spec for spec in self.students if self.students.count(spec) > 1}):
+            raise ParameterError(f"students = {self.students!r}: name {', '.join(repeated)} once")
+        allowed = {*ExitOptions.model_fields, "posterior", *type(self._finished_posterior()).model_fields}
+        if unknown := sorted(self.finished_exits.keys() - allowed):
+            raise ParameterError(f"finished_exits: there is no {unknown[0]!r}; {nearest(unknown[0], allowed)}")
+        self.finished()  # its values are checked too
 
     @field_validator("students")
     @classmethod
     def _specs(cls, specs: list[str]) -> list[str]:
         for spec in specs:
-            _read_spec(spec)
+            read_student(spec)
         return specs
 
     @classmethod
-    def from_file(cls, path: str | Path, **overrides: Any) -> "Experiment":
-        """The experiment of a params file (YAML, flat), with `overrides` on top."""
-        parameters = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(parameters, dict):
-            raise ParameterError(f"{path}: expected one 'name: value' a line")
-        return cls(**(parameters | overrides))
+    def from_file(cls, path: str | Path, **overrides: Any) -> Self:
+        """The experiment of a profile (YAML, flat), with `overrides` on top.
 
-    def student(self, spec: str) -> "Experiment":
+        Raises:
+            ParameterError: the file is no profile, or a parameter is wrong.
+        """
+        return cls(_read_profile(Path(path)), **overrides)
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """The parameters of a notebook: `Experiment.from_notebook(globals())`.
+
+        Read are what the parameters cell annotates, where None leaves it to the profile, and what has been injected
+        after it; nothing else that the kernel holds. So it may be called again at any time.
+
+        Raises:
+            ParameterError: an injected name that nothing in this notebook reads, or a wrong value.
+        """
+        declared, injected = stated(namespace)
+        settled = {name: value for name, value in declared.items() if value is not None and name not in injected}
+        given = {name: value for name, value in injected.items() if value is not None or name not in declared}
+        profile = given.pop("profile", settled.pop("profile", "demo"))
+        changes = given.pop("changes", settled.pop("changes", {}))
+        defaults = profile_parameters(profile, changes) | settled
+        if "method" in declared:
+            return cls(defaults, **given)
+        return cls(defaults | given).read_by_students(given)
+
+    def read_by_students(self, names: dict[str, Any]) -> Self:
+        """This experiment, if each of `names` is read by itself or by one of its students.
+
+        Raises:
+            ParameterError: one is not.
+        """
+        shared = type(self).model_fields.keys() | _generator_options(self._settings).get("generator_options", {}).keys()
+        read = set(shared).union(*(self.student(spec).reads for spec in self.students))
+        for name in names.keys() - read:
+            raise ParameterError(
+                f"{name} = {names[name]!r}: none of the students reads it ({', '.join(self.students)})"
+            )
+        return self
+
+    def vary(self, **changes: Any) -> Self:
+        """The same with some parameters changed, checked again; `changes` must be read by the changed experiment."""
+        return type(self)(self._settings, **changes)
+
+    def student(self, spec: str) -> Self:
         """This experiment as a `students` entry has it: "kd", "laplace@3", "laplace@3,likelihood_temperature=8000".
 
         Raises:
-            ParameterError: the entry has an unknown method or parameter, or a value that is not allowed.
+            ParameterError: the entry has an unknown method, or a parameter that the method does not read.
         """
         try:
-            return self.vary(**_read_spec(spec))
-        except ValueError as error:
+            return self.vary(student=spec)
+        except ParameterError as error:
             raise ParameterError(f"students, {spec!r}: {error}") from None
 
-    def data_parameters(self) -> dict[str, Any]:
-        """Everything that decides the examples; folders stand for their content."""
-        return self._chosen(_DATA if self.dataset == "demo" else _DATA - {"negation_rates"})
+    @property
+    def weighting(self) -> Method:
+        """The method, with its own parameters."""
+        return self._weighting
+
+    @property
+    def aux_layer(self) -> int | None:
+        """The layer that the method's exit reads; None of a method without one."""
+        return self._weighting.aux_layer if isinstance(self._weighting, Refitted) else None
+
+    @property
+    def exit_options(self) -> ExitOptions:
+        """How exits are fitted and read in training."""
+        return ExitOptions(**self._chosen(ExitOptions.model_fields.keys()))
+
+    def exits(self, n_classes: int) -> Exits:
+        """What fits the exits of a student in training."""
+        return Exits(options=self.exit_options, posterior=self._posterior, n_classes=n_classes, seed=self.seed)
+
+    def finished(self, n_classes: int | None = None) -> Exits:
+        """What fits the exits of a finished student: as in training, but for `finished_exits`."""
+        own = {k: v for k, v in self.finished_exits.items() if k in ExitOptions.model_fields}
+        options, posterior = self.exit_options.vary(**own), self._finished_posterior()
+        return Exits(options=options, posterior=posterior, n_classes=n_classes, seed=self.seed)
+
+    def _finished_posterior(self) -> Posterior:
+        name = self.finished_exits.get("posterior", self.posterior)
+        kind = _named("posterior", POSTERIORS, {"posterior": name})
+        settings = self._settings | self.finished_exits
+        return kind(**{key: settings[key] for key in settings.keys() & kind.model_fields.keys()})
+
+    @property
+    def reads(self) -> set[str]:
+        """The names of all parameters that this experiment reads."""
+        parts = (type(self), type(self._weighting), type(self._posterior))
+        return {name for part in parts for name in part.model_fields} | self.generator_options.keys()
+
+    def resolved(self) -> dict[str, Any]:
+        """Every parameter that this experiment reads, with its value."""
+        return self.model_dump() | self._weighting.model_dump() | self._posterior.model_dump()
 
     def teacher_parameters(self) -> dict[str, Any]:
         """Everything that decides the teacher's result; folders stand for their content."""
-        return self.data_parameters() | self._chosen(_TEACHER | _BOTH)
+        return training_identity(self) | self._chosen(_TEACHER | _BOTH)
 
     def student_parameters(self) -> dict[str, Any]:
-        """Everything that decides the student's result, its teacher included."""
-        method = METHODS[self.method]
-        names = _STUDENT | _BOTH | _EXITS | method.parameters
-        if method.uses_teacher:
-            names = names | {"temperature", "kd_weight"}
-        return self.teacher_parameters() | self._chosen(names)
-
-    def _chosen(self, names: set[str]) -> dict[str, Any]:
-        chosen = {name: value for name, value in self.model_dump().items() if name in names}
-        for name in sorted({"data", "teacher_model", "student_model"} & chosen.keys()):
-            chosen[name] = runs.fingerprint(chosen[name])
+        """Everything that decides the student's training, its teacher's parameters included."""
+        chosen = self.teacher_parameters() | self._chosen(_STUDENT) | {"method": self.method}
+        chosen |= self._weighting.model_dump()
+        if isinstance(self._weighting, Refitted):
+            chosen |= self.exit_options.model_dump() | {"posterior": self.posterior} | self._posterior.model_dump()
         return chosen
 
+    def exits_parameters(self) -> dict[str, Any]:
+        """Everything that decides the exits of the finished student, beside the student's run."""
+        finished = self.finished()
+        chosen = evaluation_identity(self) | finished.options.model_dump()
+        return chosen | {"posterior": finished.posterior.name, "seed": self.seed} | finished.posterior.model_dump()
 
-PARAMS = Path(__file__).parents[1] / "params"
+    def early(self) -> "Experiment":
+        """The early model of a method that has one, a student itself: the labels alone, for a few epochs."""
+        if not isinstance(self._weighting, Early):
+            raise ValueError(f"{self.method} has no early model")
+        return self.vary(method="erm", student_epochs=self._weighting.early_epochs)
+
+    def _chosen(self, names) -> dict[str, Any]:
+        chosen = {name: getattr(self, name) for name in type(self).model_fields if name in names}
+        for name in sorted({"teacher_model", "student_model"} & chosen.keys()):
+            chosen[name] = runs.fingerprint(chosen[name])
+        return chosen
 
 
 class Profiled(Parameters):
@@ -231,6 +276,15 @@ class Profiled(Parameters):
     profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
     changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
 
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """The parameters of a notebook, as `Experiment.from_notebook`; what is not among them changes the profile."""
+        declared, injected = stated(namespace)
+        values = declared | injected
+        own = {name: value for name, value in values.items() if name in cls.model_fields}
+        further = {name: value for name, value in values.items() if name not in cls.model_fields}
+        return cls(**(own | {"changes": own.get("changes", {}) | further}))
+
     @property
     def experiment(self) -> Experiment:
         """The profile, changed.
@@ -238,60 +292,117 @@ class Profiled(Parameters):
         Raises:
             ParameterError: there is no such profile, or a change is wrong.
         """
-        path = Path(self.profile) if self.profile.endswith(".yaml") else PARAMS / f"{self.profile}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in PARAMS.glob("*.yaml")))
-            raise ParameterError(f"profile = {self.profile!r}: there is no such file; params/ has {known}")
-        return Experiment.from_file(path, **self.changes)
+        return Experiment(profile_parameters(self.profile, self.changes))
 
 
-_DATA = {
-    "dataset", "data", "train_examples", "evaluation_examples", "validation_examples", "max_length", "data_seed",
-    "negation_rates",
-}  # fmt: skip
-_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
-_STUDENT = {"method", "student_model", "student_epochs", "learning_rate", "seed"}
-_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16"}
-# Every student's run has the exit at every layer and its Laplace approximation.
-_EXITS = {
-    "pooling", "exit_hidden", "prior_precision", "likelihood_temperature", "prior", "posterior", "predictive",
-    "n_samples",
-}  # fmt: skip
+def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a profile, with `changes` on top.
+
+    Args:
+        profile: a file of params/ without .yaml, or the path of one, relative ones taken from the project's folder.
+
+    Raises:
+        ParameterError: there is no such profile, or the file is none.
+    """
+    path = PARAMS / f"{profile}.yaml"
+    if profile.endswith((".yaml", ".yml")):
+        path = Path(profile) if Path(profile).is_file() else runs.root() / profile
+    if not path.is_file():
+        known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
+        raise ParameterError(f"profile = {profile!r}: there is no such file; {nearest(profile, known)}")
+    return _read_profile(path) | changes
 
 
-def _read_spec(spec: str) -> dict[str, Any]:
-    """The parameters of a `students` entry, method[@layer][,name=value]...; ValueError if it does not read so."""
-    student, *changes = spec.split(",")
-    method, _, layer = student.partition("@")
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r} in {spec!r}; {_nearest(method, METHODS)}")
-    if layer and not (layer.isdecimal() and int(layer) >= 1):
-        raise ValueError(f"{spec!r} should read method@aux_layer, for example laplace@3")
-    parameters = {"method": method} | ({"aux_layer": int(layer)} if layer else {})
-    for change in changes:
-        name, _, value = change.partition("=")
-        if name not in Experiment.model_fields or not value:
-            raise ValueError(
-                f"{change!r} in {spec!r} should read name=value; {_nearest(name, Experiment.model_fields)}"
-            )
-        parameters[name] = yaml.safe_load(value)
+def _read_profile(path: Path) -> dict[str, Any]:
+    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(parameters, dict):
+        raise ParameterError(f"{path}: expected one 'name: value' a line")
     return parameters
 
 
-_HINTS = {
-    "float_type": "should be a number; YAML reads 5e-5 as text, write 5.0e-5",
-    "int_type": "should be a whole number",
-    "bool_type": "should be true or false",
-    "string_type": "should be text",
-    "list_type": "should be a list; with papermill use -y 'name: [a, b]'",
-}
+# Nothing that could leave a folder or reach a shell: an entry is also the name of a file.
+_ENTRY = re.compile(r"([a-z]\w*)(?:@([1-9][0-9]{0,3}))?((?:,[a-z]\w*=[\w.+\-\[\], ]+)*)", re.ASCII)
+_BETWEEN_CHANGES = re.compile(r",(?=[a-z]\w*=)", re.ASCII)
 
 
-def _explain(error: dict[str, Any], known: Iterable[str]) -> str:
-    """One line of a `ParameterError`: the parameter, its value, what is allowed."""
-    name = str(error["loc"][0])
-    if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such parameter; {_nearest(name, known)}"
-    text = error["msg"].removeprefix("Value error, ")
-    hint = _HINTS.get(error["type"], text[0].lower() + text[1:])
-    return f"{name} = {error['input']!r}: {hint}"
+def read_student(spec: str) -> dict[str, Any]:
+    """The parameters of a students entry, method[@layer][,name=value]...
+
+    Raises:
+        ParameterError: it does not read so, or has an unknown method.
+    """
+    match = _ENTRY.fullmatch(spec)
+    if not match:
+        raise ParameterError(f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2")
+    method, layer, changes = match.groups()
+    if method not in METHODS:
+        raise ParameterError(f"unknown method {method!r} in {spec!r}; {nearest(method, METHODS)}")
+    parameters = {"method": method} | ({"aux_layer": int(layer)} if layer else {})
+    for change in _BETWEEN_CHANGES.split(changes)[1:]:
+        name, _, value = change.partition("=")
+        if name in parameters or name in {"method", "students"}:
+            raise ParameterError(f"{spec!r}: {name} is said twice, or belongs elsewhere")
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ParameterError(f"{spec!r}: {name} = {value!r} is no value") from None
+    return parameters
+
+
+def title(spec: str) -> str:
+    """How a student is named in tables: its entry of `students`, marked where the method reads group labels."""
+    return f"{spec} (reads group labels)" if METHODS[read_student(spec)["method"]].reads_groups else spec
+
+
+def _named(parameter: str, registry: dict[str, type[Parameters]], settings: dict[str, Any]) -> type:
+    """The part that a parameter names."""
+    name = settings.get(parameter, Experiment.model_fields[parameter].default)
+    if name not in registry:
+        allowed = ", ".join(sorted(registry))
+        raise ParameterError(f"{parameter} = {name!r}: is not known; {nearest(str(name), registry)} ({allowed})")
+    return registry[name]
+
+
+def readers(name: str) -> dict[str, type[Parameters]]:
+    """The methods, posteriors and generators that read a parameter, by their names."""
+    everyone = METHODS | POSTERIORS | GENERATORS
+    return {who: part for who, part in everyone.items() if name in part.model_fields}
+
+
+def _unread(settings: dict[str, Any], given: dict[str, Any], parts: dict[str, type], dataset: str) -> list[str]:
+    """A line for every parameter that nobody reads, or that was given to somebody who does not."""
+    read = set(Experiment.model_fields).union(*(part.model_fields for part in parts.values()))
+    read |= _generator_options(settings).get("generator_options", {}).keys()
+    lines = []
+    for name in sorted(settings.keys() - read):
+        who = readers(name)
+        if not who:
+            everything = read | {n for part in (METHODS | POSTERIORS | GENERATORS).values() for n in part.model_fields}
+            lines.append(f"{name}: there is no such parameter; {nearest(name, everything)}")
+        elif name in given:
+            chosen = dataset if set(who) <= set(GENERATORS) else " and ".join(part.name for part in parts.values())
+            lines.append(f"{name} = {settings[name]!r}: {chosen} do not read it; read by {', '.join(sorted(who))}")
+        else:
+            lines += _refused_by_all(name, settings[name], who)
+    return lines
+
+
+def _refused_by_all(name: str, value: Any, who: dict[str, type[Parameters]]) -> list[str]:
+    """Why none of those who read a parameter allows the value; nothing if one does."""
+    why = ""
+    for part in who.values():
+        try:
+            part(**{name: value})
+            return []
+        except ParameterError as error:
+            why = str(error)
+    return [why]
+
+
+def _generator_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """`generator_options` of a generated data set, from the settings that its generator reads."""
+    generator = generator_of(settings.get("dataset", "demo"))
+    if generator is None:
+        return {}
+    own = {name: settings[name] for name in settings.keys() & generator.model_fields.keys()}
+    return {"generator_options": generator(**(settings.get("generator_options", {}) | own)).model_dump()}

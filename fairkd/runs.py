@@ -1,35 +1,38 @@
-"""Where a run lives, and what is cached: its key, its folder, and the one moment at which it becomes visible.
+"""Where a run lives: its key, its folder, and the one moment at which it becomes visible.
 
-A run is computed in `<name>.partial`, where an interrupted training finds its checkpoints again, and renamed to
-`<name>` when it is complete. So a folder that exists is a finished run; a lock lets one process at a time make it.
+A run is named by a digest of all that decides it: parameters, code, versions. It is computed in `<name>.partial`, where
+an interrupted training finds its checkpoints again; `manifest.json`, written last, says that it is whole; then it is
+renamed to `<name>`. So a folder that exists is a finished run; a lock lets one process at a time make it.
 """
 
 import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
+import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-# The tiny pretrained encoders of the demo, made by `python -m fairkd.demo.pretrain`.
-EMBEDDED = {name: Path(__file__).parent / "demo" / "encoders" / name for name in ("demo-bert", "demo-distilbert")}
+from fairkd import provenance
 
 log = logging.getLogger("fairkd")
 
-# Raised when the meaning of a stored result changes, so that older ones are not taken for it.
-_FORMAT = 2
+_CHECKOUT = Path(__file__).parents[1]
+_MANIFEST = "manifest.json"
+# What is needed only until a run is whole: checkpoints, what is kept of every epoch, features.
+_SCRATCH = ("checkpoint-*", "epoch-results", "epoch-weights", "features")
 
 
 def root() -> Path:
     """The project's folder, whatever the caller's: FAIRKD_ROOT, or the checkout that fairkd is installed from."""
-    return Path(os.environ.get("FAIRKD_ROOT") or Path(__file__).parents[1]).resolve()
+    return Path(os.environ.get("FAIRKD_ROOT") or _CHECKOUT).resolve()
 
 
 def runs_folder() -> Path:
@@ -38,30 +41,42 @@ def runs_folder() -> Path:
 
 
 def local_path(source: str) -> Path | None:
-    """The folder `source` means, relative ones taken from `root()`; None where it reads as a hub name.
+    """The folder or file that `source` means, relative ones taken from `root()`; None where it reads as a hub name.
 
-    The names of the embedded encoders mean their folders. A path that does not exist counts as a hub name
-    ("owner/name") unless it is spelt as a path (/, ~ or .).
+    What is not there is looked for in the checkout that fairkd is installed from, where its own encoders are. A path
+    that does not exist counts as a hub name ("owner/name") unless it is spelt as a path (/, ~ or .).
     """
-    if source in EMBEDDED:
-        return EMBEDDED[source]
-    path = root() / Path(source).expanduser()
-    return path if path.exists() or source.startswith(("/", "~", ".")) else None
+    for folder in (root(), _CHECKOUT):
+        if (path := folder / Path(source).expanduser()).exists():
+            return path
+    return root() / Path(source).expanduser() if source.startswith(("/", "~", ".")) else None
 
 
-@cache
+_digests: dict[tuple, str] = {}
+
+
 def fingerprint(source: str | None) -> str | None:
-    """What a source is in a key: a hub name as it is; a folder its own name and a digest of its files."""
+    """What a source is in a key: a hub name as it is; a folder its own name and a digest of its files.
+
+    A file is read again when its size or its time of change is another.
+    """
     path = local_path(source) if source else None
     if path is None:
         return source
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        found.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{_file_digest(file)}".encode())
+    return f"{path.name}, sha256 {found.hexdigest()[:16]}"
+
+
+def _file_digest(file: Path) -> str:
+    state = file.stat()
+    key = (file, state.st_size, state.st_mtime_ns, state.st_ino)
+    if key not in _digests:
         with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"{path.name}, sha256 {digest.hexdigest()[:16]}"
+            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[key]
 
 
 def digest(*parts: str | bytes) -> str:
@@ -73,10 +88,14 @@ def digest(*parts: str | bytes) -> str:
     return found.hexdigest()[:16]
 
 
-def run_key(parameters: dict[str, Any]) -> str:
-    """A short digest of everything that decides a run's result."""
-    text = json.dumps({"format": _FORMAT} | parameters, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def identity(parameters: dict[str, Any], *code: str | type) -> dict[str, Any]:
+    """All that decides a run: its parameters, the code that computes it (see `provenance.code_digests`), versions."""
+    return {"parameters": parameters, "code": provenance.code_digests(*code), "versions": provenance.versions()}
+
+
+def run_name(kind: str, identity: dict[str, Any]) -> str:
+    """The name of a run: what it is, and a short digest of its identity."""
+    return f"{kind}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]}"
 
 
 class MissingRunError(FileNotFoundError):
@@ -84,30 +103,43 @@ class MissingRunError(FileNotFoundError):
 
 
 class Run:
-    """A finished run on disk; its tables are read when asked for."""
+    """A finished run on disk; its tables are read when asked for.
 
-    def __init__(self, folder: Path):
-        """Open the finished run in `folder`."""
-        self.folder = folder
+    A run that was made of another one (exits of a student) answers for that one too.
+    """
+
+    def __init__(self, folder: Path, of: "Run | None" = None):
+        """Open the finished run in `folder`, made of the run `of`."""
+        self.folder, self.of = folder, of
 
     @property
     def model_folder(self) -> Path:
         """An ordinary transformers folder: `pipeline("text-classification", model=run.model_folder)`."""
-        return self.folder / "model"
+        return self.path("model")
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Group report, as in metrics.json."""
-        return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        return json.loads(self.path("metrics.json").read_text(encoding="utf-8"))
 
     @property
     def config(self) -> dict[str, Any]:
         """The parameters that made the run, as in config.yaml."""
         return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Code, versions, machine, seconds and memory of the run, as in provenance.json."""
+        return json.loads((self.folder / "provenance.json").read_text(encoding="utf-8"))
+
+    def path(self, name: str) -> Path:
+        """The file or folder `name` of this run, or else of the run that it was made of."""
+        own = self.folder / name
+        return self.of.path(name) if self.of and not own.exists() else own
+
     def table(self, name: str) -> pd.DataFrame:
         """One of the run's tables: "predictions", "epochs", "history", "weights" or, of a teacher, "train_logits"."""
-        return pd.read_parquet(self.folder / f"{name}.parquet")
+        return pd.read_parquet(self.path(f"{name}.parquet"))
 
     def __repr__(self) -> str:
         """The folder, from the project's root."""
@@ -115,61 +147,168 @@ class Run:
 
 
 def find(name: str) -> Run | None:
-    """The finished run of this name, or None."""
+    """The finished run of this name, or None; one that is no longer what was written is set aside and said."""
     folder = runs_folder() / name
-    return Run(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    if damaged := damage(folder):
+        aside = folder.with_name(f"{name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        log.warning("%s: %s; set aside as %s", name, damaged, aside.name)
+        return None
+    return Run(folder)
 
 
-def find_or_explain(name: str, command: str) -> Run:
-    """The finished run of this name.
+def damage(folder: Path) -> str | None:
+    """What is wrong with a finished run's files, by its manifest: the first that is missing or has other content.
+
+    Files of the size and time in the manifest are believed; others are read.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"its {_MANIFEST} cannot be read"
+    for name, (size, changed, sha256) in manifest.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{name} is missing"
+        state = file.stat()
+        if (state.st_size, state.st_mtime_ns) != (size, changed) and _file_digest(file) != sha256:
+            return f"{name} is not what was written"
+    return None
+
+
+def find_or_explain(name: str, command: str, of: Run | None = None) -> Run:
+    """The finished run of this name, made of the run `of`.
 
     Raises:
         MissingRunError: there is none; the message names `command`, which makes it.
     """
     if run := find(name):
-        return run
+        return Run(run.folder, of)
     raise MissingRunError(
         f"no finished run {name} in {runs_folder()}: make it with `{command}` (with the same parameters as here), "
         "or make all that a profile needs with `make reports PROFILE=<name>`"
     )
 
 
-def make(name: str, compute: Callable[[Path], None]) -> Run:
-    """The run of this name: the finished one, or computed now by `compute(partial folder)`.
+def make(kind: str, identity: dict[str, Any], compute: Callable[[Path], None], of: Run | None = None) -> Run:
+    """The run of this kind and identity: the finished one, or computed now by `compute(partial folder)`.
 
     `compute` may find its own checkpoints in the folder. A second process that asks for the same run waits.
-    """
 
-    def cleaned(folder: Path) -> None:
-        compute(folder)
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
+    Args:
+        of: the run that it is made of, if any.
+    """
+    name = run_name(kind, identity)
+
+    def whole(folder: Path) -> None:
+        if not (folder / _MANIFEST).exists():
+            _explain_new(kind, identity)
+            start = time.perf_counter()
+            compute(folder)
+            made = {"commit": provenance.commit(_CHECKOUT), "seconds": round(time.perf_counter() - start, 1)}
+            made |= {"peak_memory_gib": round(_peak_gib(), 2)}
+            _write_stated(folder, identity, provenance.machine() | made)
+            _write_manifest(folder)
+        for pattern in _SCRATCH:
+            for scratch in folder.glob(pattern):
+                shutil.rmtree(scratch)
 
     if find(name):
         log.info("%s: found, reused", name)
-    return Run(_once(runs_folder() / name, cleaned))
+    return Run(_once(runs_folder() / name, whole), of)
+
+
+def _write_stated(folder: Path, identity: dict[str, Any], circumstances: dict[str, Any]) -> None:
+    """The run's parameters, and under what circumstances it was made."""
+    stated = {name: identity[name] for name in ("versions", "code")}
+    write_text(folder / "config.yaml", yaml.safe_dump(identity["parameters"], sort_keys=False))
+    write_json(folder / "provenance.json", circumstances | stated)
+
+
+def _write_manifest(folder: Path) -> None:
+    """Size, time of change and digest of every file that stays."""
+    scratch = {path for pattern in _SCRATCH for path in folder.glob(pattern)}
+    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and not scratch & set(f.parents)]
+    state = {f: f.stat() for f in files if "runs" not in f.relative_to(folder).parts}
+    entries = {f.relative_to(folder).as_posix(): [s.st_size, s.st_mtime_ns, _file_digest(f)] for f, s in state.items()}
+    write_json(folder / _MANIFEST, entries)
+
+
+def _explain_new(kind: str, identity: dict[str, Any]) -> None:
+    """Say what a run that is made anew differs by from the most similar one of its kind."""
+    closest: tuple[int, str, list[str]] | None = None
+    for folder in runs_folder().glob(f"{kind}-*"):
+        try:
+            stated = {"parameters": Run(folder).config} | Run(folder).provenance
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        apart = [
+            f"{part} {name}" if part != "parameters" else name
+            for part in ("parameters", "code", "versions")
+            for name in sorted(identity[part].keys() | stated[part].keys())
+            if identity[part].get(name) != stated[part].get(name)
+        ]
+        if apart and (closest is None or len(apart) < closest[0]):
+            closest = (len(apart), folder.name, apart)
+    if closest:
+        more = f" and {closest[0] - 5} more" if closest[0] > 5 else ""
+        log.info("%s differs in %s%s", closest[1], ", ".join(closest[2][:5]), more)
 
 
 def cached(name: str, compute: Callable[[Path], None]) -> Path:
-    """The folder of what is only kept to save time (tokens, features), safe to delete; made as `make` does."""
+    """The folder of what is only kept to save time (tokens, features), safe to delete; appears whole, as runs do."""
     return _once(root() / "reports" / "cache" / name, compute)
 
 
 def _once(folder: Path, compute: Callable[[Path], None]) -> Path:
     """`folder`, complete: as it is, or computed beside it and renamed; one process at a time."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{folder.name}.lock"):
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process is making it; waiting", folder.name)
+        lock.acquire()
+    try:
         if not folder.is_dir():
             partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir(exist_ok=True)
             compute(partial)
             partial.rename(folder)
+    finally:
+        lock.release()
     return folder
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    _replacing(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a parquet file whole or not at all."""
+    _replacing(path, table.to_parquet)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` so that the same content is the same bytes; NaN becomes null."""
-    path.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write `content` so that the same content is the same bytes, whole or not at all; NaN becomes null."""
+    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+
+def _replacing(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write under another name, sync, rename: a process killed meanwhile leaves no half file under this name."""
+    scratch = path.with_name(f".{path.name}.new")
+    write(scratch)
+    with scratch.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def _peak_gib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _plain(value):

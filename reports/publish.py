@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import jinja2
 import nbformat
-import yaml
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
@@ -127,9 +126,8 @@ def write(path: Path, text: str) -> None:
 
 
 def page_name(path: Path) -> str:
-    """02_student-laplace@3.ipynb -> "student laplace, exit at layer 3"."""
-    name = re.sub(r"^\d+_", "", path.stem).replace("-", " ", 1)
-    return re.sub(r"@(\d+)$", r", exit at layer \1", name)
+    """02_student-laplace@3.ipynb -> "student laplace@3"."""
+    return re.sub(r"^\d+_", "", path.stem).replace("-", " ", 1)
 
 
 def publish(source: Path, target: Path) -> None:
@@ -170,16 +168,13 @@ def index(folder: Path) -> None:
 
 
 def students(path: Path) -> list[str]:
-    """The students of a profile: METHOD, METHOD@LAYER for one that reads exits, either with ,NAME=VALUE changes."""
+    """The students of a profile, as `fairkd` reads it."""
+    from fairkd import Experiment  # here, since a page needs no torch
+
     if not path.exists():
         known = ", ".join(sorted(profile.stem for profile in path.parent.glob("*.yaml")))
         raise FileNotFoundError(f"no profile {path}; there are: {known}")
-    specs = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("students")
-    form = r"[a-z_]+(@\d+)?(,[a-z_]+=[\w.+-]+)*"
-    good = isinstance(specs, list) and all(re.fullmatch(form, str(spec)) for spec in specs)
-    if not specs or not good or len(set(specs)) < len(specs):
-        raise ValueError(f"{path}: students must be a list like [kd, laplace@3], each once; it is {specs!r}")
-    return specs
+    return Experiment.from_file(path).students
 
 
 def main(arguments: list[str] | None = None) -> None:

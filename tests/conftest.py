@@ -60,7 +60,7 @@ def small(project, encoder):
     """An experiment that trains in a second or two; its student has two layers."""
     return Experiment(
         train_examples=240,
-        evaluation_examples=60,
+        evaluation_per_group=10,
         validation_examples=12,
         teacher_model=str(encoder),
         student_model=None,

@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fairkd import Experiment, ParameterError
+from fairkd import METHODS, Experiment, ParameterError
+from fairkd.__main__ import parameter_table
+from fairkd.experiment import read_student
 
 ROOT = Path(__file__).parents[1]
 
@@ -13,48 +17,122 @@ ROOT = Path(__file__).parents[1]
     ("parameters", "message"),
     [
         ({"aux_layr": 6}, "aux_layr: there is no such parameter; did you mean 'aux_layer'"),
-        ({"aux_layer": 0}, "aux_layer = 0: layers count from 1"),
+        ({"aux_layer": 0}, "aux_layer = 0: .*greater than or equal to 1"),
         ({"aux_layer": "6"}, "aux_layer = '6': should be a whole number"),
-        (
-            {"learning_rate": "5e-5"},
-            r"learning_rate = '5e-5': should be a number; YAML reads 5e-5 as text, write 5.0e-5",
-        ),
+        ({"learning_rate": "5e-5"}, r"learning_rate = '5e-5': should be a number; YAML reads 5e-5 as text, write 5.0e-5"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
+        ({"learning_rate": 1.0}, "learning_rate = 1.0"),
         ({"method": "laplas"}, "method = 'laplas': is not known; did you mean 'laplace'"),
-        ({"dataset": "snli"}, "dataset = 'snli': is not known"),
+        ({"posterior": "kroneker"}, "posterior = 'kroneker': is not known; did you mean 'kronecker'"),
+        ({"dataset": "mnly"}, "dataset = 'mnly'"),
         ({"seed": 1.5}, "seed = 1.5"),
         ({"seed": True}, "seed = True"),
         ({"kd_weight": 1.2}, "kd_weight = 1.2"),
+        ({"beta": 1e308}, "beta = 1e\\+308"),
         ({"reweight": "ce"}, "reweight = 'ce'"),
         ({"prior_precision": "laplace"}, "prior_precision = 'laplace'"),
         ({"students": "[kd]"}, "students = .*should be a list; with papermill use -y"),
         ({"students": ["kd", "dedir@3"]}, "unknown method 'dedir'.*did you mean 'dedier'"),
-        ({"students": ["laplace@x"]}, "should read method@aux_layer"),
+        ({"students": ["laplace@x"]}, "should read method@layer"),
+        ({"students": ["laplace@٣"]}, "should read method@layer"),
+        ({"students": ["kd;touch x"]}, "should read method@layer"),
+        ({"students": ["../kd"]}, "should read method@layer"),
+        ({"students": ["kd", "kd"]}, "name kd once"),
+        ({"student": "laplace@3,beta=abc"}, "beta = 'abc': should be a number"),
+        ({"student": "laplace@3,method=kd"}, "method is said twice, or belongs elsewhere"),
+        ({"student": "laplace@3,exit_hidden=8"}, "exit_hidden = 8: should be a list"),
+        ({"warm_start_epochs": 5}, "warm_start_epochs = 5: with student_epochs = 5 no epoch would use a weight"),
+        ({"student_epochs": 1}, "warm_start_epochs = 1: with student_epochs = 1"),
+        ({"finished_exits": {"poling": "mean"}}, "finished_exits: there is no 'poling'; did you mean 'pooling'"),
+        ({"finished_exits": {"pooling": "max"}}, "pooling = 'max'"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_parameter_is_named_with_what_is_allowed(parameters, message):
     with pytest.raises(ParameterError, match=message):
         Experiment(**parameters)
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("kd,beta=9", "beta = 9: kd .*do not read it; read by avcs, dedier, laplace, tempered"),
+        ("kd@3", "aux_layer = 3: kd"),
+        ("avcs@3,signal=margin", "signal = 'margin': avcs .*read by dedier, laplace"),
+        ("group_dro,normalize_weights=true", "normalize_weights = True: group_dro"),
+        ("erm,temperature=9", "temperature = 9: erm .*read by .*kd"),
+        ("dedier@3,signal=mutual_information", "signal = 'mutual_information'"),
+        (
+            "laplace@3,posterior=dense,prior=factored",
+            "prior = 'factored': laplace and dense do not read it; read by kro",
+        ),
+        ("laplace@3,temprature=2", "did you mean 'temperature'"),
+    ],
+)
+def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, message):
+    with pytest.raises(ParameterError, match=message):
+        Experiment().student(spec)
+
+
+def test_a_profiles_parameter_serves_the_methods_that_read_it():
+    base = Experiment({"beta": 2.0, "delta": 0.1, "group_step_size": 0.5}, method="kd")
+    assert base.student("dedier@3").weighting.beta == 2.0
+    assert base.student("avcs@3").weighting.delta == 0.1
+    assert base.student("group_dro").weighting.group_step_size == 0.5
+    with pytest.raises(ParameterError, match="delta = 3"):
+        Experiment({"delta": 3.0}, method="kd")
+
+
 def test_every_wrong_parameter_has_its_line():
     with pytest.raises(ParameterError) as raised:
-        Experiment(seed=-1, metod="kd")
-    assert len(str(raised.value).splitlines()) == 2
+        Experiment(seed=-1, metod="kd", beta=-1.0)
+    assert len(str(raised.value).splitlines()) == 3
 
 
-def test_a_notebooks_namespace_is_read_without_what_ipython_puts_there():
-    namespace = {"In": [""], "Out": {}, "_": 1, "_oh": {}, "json": json, "exit": print, "aux_layer": 6, "data": None}
-    assert Experiment.from_notebook(namespace) == Experiment(aux_layer=6)
+CELL = (
+    'profile: str = "demo"  # which\nmethod: str = "laplace"\naux_layer: int = 3\ndata: str = None\nchanges: dict = {}'
+)
+
+
+def kernel(*cells):
+    """The namespace of a kernel that has run some cells, with what IPython and notebooks put there."""
+    namespace = {"In": ["", *cells], "Out": {}, "_": 1, "json": json, "exit": print, "lerning_rate": 1, "batch_size": 7}
+    for cell in cells:
+        exec(cell, namespace)
+    return namespace
+
+
+def test_a_notebook_gives_what_its_cell_annotates_and_what_was_injected():
+    namespace = kernel(CELL, "# Parameters\naux_layer = 6\nlearning_rate = 0.01", "batch_size = 9", "method = 3")
+    found = Experiment.from_notebook(namespace)
+    expected = Experiment.from_file(ROOT / "params" / "demo.yaml", aux_layer=6, learning_rate=0.01)
+    later = namespace | {"In": [*namespace["In"], "%matplotlib inline", "beta = 8"]}
+    assert found.resolved() == Experiment.from_notebook(later).resolved() == expected.resolved()
+    assert Experiment.from_notebook(kernel(CELL, "# Parameters\naux_layer = 6", CELL)).aux_layer == 3
+    assert Experiment.from_notebook(kernel(CELL.replace("{}", "{'beta': 2.0}"))).weighting.beta == 2.0
     with pytest.raises(ParameterError, match="lerning_rate.*did you mean 'learning_rate'"):
-        Experiment.from_notebook(namespace | {"lerning_rate": 1e-4})
+        Experiment.from_notebook(kernel(CELL, "# Parameters\nlerning_rate = 1e-4"))
+    with pytest.raises(ParameterError, match="beta = 2.0: kd .*do not read it"):
+        Experiment.from_notebook(kernel(CELL, "# Parameters\nmethod = 'kd'\nbeta = 2.0"))
+    with pytest.raises(ParameterError, match="run the notebook from its top"):
+        Experiment.from_notebook({"In": ["import fairkd"]})
+
+
+def test_a_notebook_of_several_students_takes_what_one_of_them_reads():
+    cell = 'profile: str = "demo"\nstudents: list = None'
+    found = Experiment.from_notebook(kernel(cell, "# Parameters\nstudents = ['kd', 'avcs@3']\ndelta = 0.2"))
+    assert found.student("avcs@3").weighting.delta == 0.2
+    with pytest.raises(ParameterError, match="delta = 0.2: none of the students reads it"):
+        Experiment.from_notebook(kernel(cell, "# Parameters\nstudents = ['kd']\ndelta = 0.2"))
 
 
 def test_the_demo_profile_is_the_default_and_every_profile_is_valid():
     stated = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
-    assert stated == Experiment().model_dump()
+    assert Experiment(stated).resolved() == Experiment().resolved()
     for profile in (ROOT / "params").glob("*.yaml"):
         Experiment.from_file(profile)
+        lines = profile.read_text().splitlines()
+        assert len(lines) < 35
+        assert all("  # " in line for line in lines if line and not line.startswith("#")), "a line without its reason"
 
 
 def test_the_deck_profile_is_the_decks():
@@ -62,28 +140,61 @@ def test_the_deck_profile_is_the_decks():
     assert (deck.teacher_model, deck.student_model) == ("bert-base-uncased", "distilbert-base-uncased")
     assert (deck.teacher_epochs, deck.student_epochs, deck.batch_size) == (3, 5, 16)
     assert deck.learning_rate == deck.teacher_learning_rate == 2e-5
-    assert (deck.temperature, deck.alpha, deck.beta) == (2.0, 0.2, 3.0)
+    method = deck.student("laplace@3").weighting
+    assert (method.temperature, method.alpha, method.beta) == (2.0, 0.2, 3.0)
     assert (deck.train_examples, deck.evaluation_examples) == (None, None)
 
 
-def test_a_students_spec_sets_method_and_layer():
+def test_a_students_entry_sets_method_layer_and_more():
     base = Experiment(aux_layer=2)
     assert (base.student("laplace@6").method, base.student("laplace@6").aux_layer) == ("laplace", 6)
-    assert base.student("kd").aux_layer == 2
+    assert base.student("kd").aux_layer is None
+    assert read_student("laplace@3,exit_hidden=[8, 4],prior=factored") == {
+        "method": "laplace", "aux_layer": 3, "exit_hidden": [8, 4], "prior": "factored",
+    }  # fmt: skip
+    given = base.student("dedier,seed=3").vary(beta=1.0)
+    assert given.resolved() == base.vary(method="dedier", seed=3, beta=1.0).resolved()
 
 
-def test_what_does_not_decide_a_result_is_not_in_its_key():
+def test_what_does_not_decide_a_result_is_not_in_its_parameters():
     base = Experiment()
-    teacher, student = base.teacher_parameters(), base.student_parameters()
+    teacher, student, exits = (getattr(base, f"{w}_parameters")() for w in ("teacher", "student", "exits"))
     for change in ({"aux_layer": 6}, {"method": "kd"}, {"learning_rate": 1e-3}, {"seed": 1}, {"beta": 1.0}):
         assert base.vary(**change).teacher_parameters() == teacher
         assert base.vary(**change).student_parameters() != student
-    for change in ({"students": ["kd"]}, {"report_to": "none"}):
+    for change in ({"students": ["kd"]}, {"report_to": "none"}, {"evaluation_examples": 60}):
         assert base.vary(**change).student_parameters() == student
+    for change in ({"evaluation_examples": 60}, {"finished_exits": {"likelihood_temperature": 9.0}}):
+        assert base.vary(**change).exits_parameters() != exits
     kd = base.vary(method="kd")
-    assert kd.vary(aux_layer=6, beta=1.0).student_parameters() == kd.student_parameters()
-    erm = base.vary(method="erm")
-    assert erm.vary(kd_weight=0.1).student_parameters() == erm.student_parameters()
+    for change in ({"likelihood_temperature": 9.0}, {"pooling": "mean"}, {"posterior": "dense"}):
+        assert kd.vary(**change).student_parameters() == kd.student_parameters()
+        assert kd.vary(**change).exits_parameters() != kd.exits_parameters()
+        assert base.vary(**change).student_parameters() != student  # laplace reads them in training
     for change in ({"teacher_seed": 1}, {"train_examples": 60}, {"negation_rates": [0.1, 0.1, 0.1]}, {"batch_size": 8}):
         assert base.vary(**change).teacher_parameters() != teacher
         assert base.vary(**change).student_parameters() != student
+
+
+def test_finished_exits_differ_from_those_of_training_where_it_is_said():
+    base = Experiment(pooling="mean", finished_exits={"likelihood_temperature": 9.0, "predictive": "mc"})
+    assert base.exits(3).posterior.likelihood_temperature == 1.0
+    finished = base.finished()
+    assert (finished.posterior.likelihood_temperature, finished.options.predictive) == (9.0, "mc")
+    assert finished.options.pooling == "mean"
+
+
+def test_every_parameter_has_a_meaning_and_stands_in_the_table():
+    rows = {row[0]: row for row in parameter_table()}
+    assert set(rows) >= {"beta", "prior", "negation_rates", "teacher_model", "train_examples", "pooling"}
+    assert all(row[5] for row in rows.values())
+    assert rows["beta"][1:5] == ("number", "3.0", ">= 0, <= 20", "avcs, dedier, laplace, tempered")
+    assert {row[0] for row in parameter_table("jtt")} == set(METHODS["jtt"].model_fields)
+
+
+def test_the_table_is_printed():
+    command = [sys.executable, "-m", "fairkd", "parameters", "--method"]
+    done = subprocess.run([*command, "dedier"], capture_output=True, text=True)
+    assert done.returncode == 0 and "exponent of the margin" in done.stdout
+    done = subprocess.run([*command, "dedir"], capture_output=True, text=True)
+    assert done.returncode == 1 and "did you mean 'dedier'" in done.stderr and "Traceback" not in done.stderr

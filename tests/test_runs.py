@@ -1,22 +1,40 @@
+import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
+import torch
 
-from fairkd import runs
+from fairkd import provenance, runs
+
+PARAMETERS = {"parameters": {"a": 1}, "code": {"m": "x"}, "versions": {"torch": "1"}}
+
+
+def made(folder: Path, text="{}"):
+    runs.write_text(folder / "metrics.json", text)
 
 
 def test_a_run_is_visible_only_when_complete_and_computed_once(project):
-    calls = []
+    calls, name = [], runs.run_name("x", PARAMETERS)
 
     def compute(folder: Path):
         calls.append(folder.name)
-        assert runs.find("x") is None
-        (folder / "metrics.json").write_text("{}")
+        assert runs.find(name) is None
+        made(folder)
 
-    assert runs.make("x", compute).metrics == {}
-    assert runs.make("x", compute).folder == project / "reports" / "runs" / "x"
-    assert calls == ["x.partial"]
+    assert runs.make("x", PARAMETERS, compute).metrics == {}
+    assert runs.make("x", PARAMETERS, compute).folder == project / "reports" / "runs" / name
+    assert calls == [f"{name}.partial"]
+
+
+def test_a_run_says_what_made_it(project):
+    run = runs.make("x", PARAMETERS, made)
+    assert run.config == {"a": 1}
+    assert run.provenance["code"] == {"m": "x"} and run.provenance["versions"] == {"torch": "1"}
+    assert run.provenance["threads"] == torch.get_num_threads()
+    assert run.provenance["seconds"] >= 0 and run.provenance["peak_memory_gib"] > 0
+    assert "metrics.json" in json.loads((run.folder / "manifest.json").read_text())
 
 
 def test_a_failure_keeps_what_was_computed_and_is_taken_up_again(project):
@@ -25,21 +43,43 @@ def test_a_failure_keeps_what_was_computed_and_is_taken_up_again(project):
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        runs.make("x", fail)
-    assert runs.find("x") is None
+        runs.make("x", PARAMETERS, fail)
+    assert runs.find(runs.run_name("x", PARAMETERS)) is None
 
     def finish(folder: Path):
         assert (folder / "checkpoint-1").is_dir()
+        made(folder)
 
-    assert not list(runs.make("x", finish).folder.iterdir())
+    left = {path.name for path in runs.make("x", PARAMETERS, finish).folder.iterdir()}
+    assert left == {"metrics.json", "config.yaml", "provenance.json", "manifest.json"}
+
+
+def test_what_a_run_needs_until_it_is_whole_goes_only_then(project, monkeypatch):
+    """Killed after the manifest is written, while scratch is removed: the run is finished, not computed again."""
+
+    def compute(folder: Path):
+        (folder / "epoch-weights").mkdir()
+        made(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.shutil, "rmtree", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            runs.make("x", PARAMETERS, compute)
+    run = runs.make("x", PARAMETERS, lambda folder: pytest.fail("computed again"))
+    assert not (run.folder / "epoch-weights").exists()
+    assert "epoch-weights" not in (run.folder / "manifest.json").read_text()
 
 
 def test_two_that_ask_at_once_compute_once(project):
     calls, both = [], threading.Barrier(2)
 
+    def compute(folder):
+        calls.append(1)
+        made(folder)
+
     def ask():
         both.wait()
-        runs.make("x", lambda folder: calls.append(1))
+        runs.make("x", PARAMETERS, compute)
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
@@ -49,21 +89,55 @@ def test_two_that_ask_at_once_compute_once(project):
     assert calls == [1]
 
 
-def test_the_key_is_of_content_not_of_order():
-    key = runs.run_key({"a": 1, "b": 2.0})
-    assert key == runs.run_key({"b": 2.0, "a": 1})
-    assert len({key, runs.run_key({"a": 1, "b": 2.5}), runs.run_key({"a": 1})}) == 3
+@pytest.mark.parametrize("harm", ["flip", "empty", "delete"])
+def test_a_run_that_is_no_longer_what_was_written_is_set_aside_and_made_again(project, harm, caplog):
+    run = runs.make("x", PARAMETERS, made)
+    file = run.folder / "metrics.json"
+    if harm == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(b"[}\n" if harm == "flip" else b"")
+        os.utime(file, ns=(1, 1))
+    assert runs.make("x", PARAMETERS, made).metrics == {}
+    assert "metrics.json is" in caplog.text
+    assert (project / "reports" / "runs" / f"{run.folder.name}.damaged").is_dir()
 
 
-def test_a_folder_stands_for_its_content(project):
+def test_a_run_copied_elsewhere_is_whole(project):
+    """Other times of change, the same content."""
+    run = runs.make("x", PARAMETERS, made)
+    for file in run.folder.iterdir():
+        os.utime(file, ns=(1, 1))
+    assert runs.find(run.folder.name) is not None
+
+
+def test_a_new_run_says_what_it_differs_by(project, caplog):
+    caplog.set_level("INFO", "fairkd")
+    old = runs.make("x", PARAMETERS, made)
+    runs.make("x", PARAMETERS | {"versions": {"torch": "2"}}, made)
+    assert f"{old.folder.name} differs in versions torch" in caplog.text
+    runs.make("x", PARAMETERS | {"code": {"m": "y"}}, made)
+    assert f"{old.folder.name} differs in code m" in caplog.text
+
+
+def test_the_name_is_of_content_not_of_order():
+    name = runs.run_name("x", {"a": 1, "b": 2.0})
+    assert name == runs.run_name("x", {"b": 2.0, "a": 1})
+    assert len({name, runs.run_name("x", {"a": 1, "b": 2.5}), runs.run_name("x", {"a": 1})}) == 3
+
+
+def test_a_folder_stands_for_its_content_as_it_is_now(project):
+    """Within one process, too: a file edited between two calls is another source."""
     (project / "model").mkdir()
-    (project / "model" / "config.json").write_text("{}")
+    file = project / "model" / "config.json"
+    file.write_text("{}")
     before = runs.fingerprint("./model")
-    runs.fingerprint.cache_clear()
     assert runs.fingerprint("./model") == before
-    runs.fingerprint.cache_clear()
-    (project / "model" / "config.json").write_text("{ }")
+    file.write_text("{ }")
     assert runs.fingerprint("./model") != before
+    file.write_text("[]")
+    os.utime(file, ns=(1, 1))
+    assert runs.fingerprint("./model") != before  # as long as the first, and older
     assert runs.fingerprint("owner/name") == "owner/name"
 
 
@@ -73,4 +147,47 @@ def test_names_are_told_from_folders(project):
     assert runs.local_path("owner/name") is None
     assert runs.local_path("./missing") == project / "missing"
     assert runs.local_path("/missing") == Path("/missing")
-    assert runs.local_path("demo-bert").is_dir()
+    assert runs.local_path("fairkd/demo/encoders/demo-bert").is_dir()  # of the checkout, whatever the root
+
+
+def test_a_file_is_written_whole_or_not_at_all(project, monkeypatch):
+    file = project / "a.json"
+    runs.write_json(file, {"a": 1})
+    monkeypatch.setattr(runs.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_json(file, {"a": 2})
+    assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_the_key_follows_code_and_neither_comments_nor_docstrings(project, monkeypatch):
+    file = project / "mine.py"
+    monkeypatch.syspath_prepend(project)
+
+    def digest(text):
+        file.write_text(text)
+        os.utime(file, ns=(len(text) * 10**9,) * 2)
+        return provenance.code_digests("mine")["mine"]
+
+    first = digest('"""Says."""\n\n\ndef f():\n    """Says."""\n    return 1\n')
+    assert digest('"""Other."""\n\n# a comment\ndef f():\n    """Other words."""\n    return 1\n') == first
+    assert digest("def f():\n    return 2\n") != first
+
+
+def test_code_is_followed_through_imports_and_stops_at_what_is_not_imported():
+    found = provenance.code_digests("fairkd.weighting.jtt")
+    assert {
+        "fairkd.weighting.jtt",
+        "fairkd.weighting.method",
+        "fairkd.exits.newton",
+        "fairkd.parameters",
+    } <= found.keys()
+    assert not {"fairkd.weighting.avcs", "fairkd.figures.run", "fairkd.study.grid"} & found.keys()
+
+
+def test_a_class_redefined_in_a_kernel_has_another_digest():
+    def define(answer):
+        namespace = {"__name__": "__main__"}
+        exec(f"class Mine:\n    def weights(self):\n        return {answer}\n", namespace)
+        return provenance.code_digests(namespace["Mine"])
+
+    assert define(1) == define(1) != define(2)

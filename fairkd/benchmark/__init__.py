@@ -11,7 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fairkd.experiment import Count, Profiled
+from fairkd.experiment import Profiled
+from fairkd.parameters import Count
 
 
 class Benchmark(Profiled):

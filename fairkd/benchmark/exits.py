@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fairkd.benchmark.clocks import peak_memory
-from fairkd.exits import LinearExit
-from fairkd.laplace import KroneckerLaplace
+from fairkd.exits.laplace import KroneckerLaplace
+from fairkd.exits.linear import LinearExit
 
 _CLASSES = 3
 

@@ -19,14 +19,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
-from fairkd import models
-from fairkd.dedier import confidence_margin, distillation_terms
+from fairkd.exits import Head
 from fairkd.experiment import Experiment
-from fairkd.features import outputs, pool, pooled_states
-from fairkd.heads import Head, fit_head, fit_posterior
-from fairkd.methods import margin_weights
-from fairkd.trainer import DistillationTrainer, Reweighting, Task
-from fairkd.training import check, training_arguments
+from fairkd.training import check, models
+from fairkd.training.callbacks import Reweighting
+from fairkd.training.features import outputs, pool, pooled_states
+from fairkd.training.task import Task
+from fairkd.training.trainer import DistillationTrainer, training_arguments
+from fairkd.weighting import confidence_margin
+from fairkd.weighting.loss import distillation_terms
 
 
 def task_of(experiment: Experiment, pairs: int) -> Task:
@@ -110,16 +111,16 @@ def prepared(
     with tempfile.TemporaryDirectory() as folder, models.quiet():
         silent = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
         arguments = replace(training_arguments(given, Path(folder), "student"), **silent | variant.arguments)
-        student = models.load_student(given, task.splits.entry.labels)
+        student = models.load_student(given, task.splits.labels)
         student.set_attn_implementation(variant.attention)
         trainer = kind(
             student,
             arguments,
-            experiment=given,
+            method=given.weighting,
             train_dataset=task.train,
             data_collator=partial(task.collate, **variant.padding),
             processing_class=task.tokenizer,
-            teacher_logits=torch.randn(len(task.train), len(task.splits.entry.labels)),
+            teacher_logits=torch.randn(len(task.train), len(task.splits.labels)),
         )
         trainer.remove_callback(PrinterCallback)
         clock = _Clock()
@@ -134,7 +135,7 @@ def student_seconds(experiment: Experiment, task: Task) -> tuple[float, float]:
     """
     with prepared(experiment, task, epochs=4) as (trainer, clock):
         folder = Path(trainer.args.output_dir) / "weights"
-        reweighting = _TimedReweighting(trainer, task, trainer.experiment, folder)
+        reweighting = _TimedReweighting(trainer, task, experiment, folder)
         trainer.add_callback(reweighting)
         trainer.train()
     return min(clock.epochs), min(reweighting.seconds[:-1])
@@ -157,7 +158,7 @@ class _Keeping(DistillationTrainer):
         index, mask = inputs["index"], inputs["attention_mask"]
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         [hidden] = self.hidden.values()
-        self.kept[index] = pool(hidden.detach(), mask, self.experiment.pooling).float()
+        self.kept[index] = pool(hidden.detach(), mask, self.pooling).float()
         return loss
 
 
@@ -171,7 +172,7 @@ def kept_and_fresh(experiment: Experiment, task: Task) -> tuple[pd.DataFrame, di
     layer, seconds, pairs = experiment.aux_layer, {}, pd.DataFrame(index=range(len(task.train)))
     with prepared(experiment.vary(method="kd"), task, kind=_Keeping) as (trainer, clock):
         student = trainer.model
-        trainer.kept = torch.empty(len(task.train), student.config.hidden_size)
+        trainer.kept, trainer.pooling = torch.empty(len(task.train), student.config.hidden_size), experiment.pooling
         holder, attribute = models.layer_stack(student.base_model)
         with outputs(getattr(holder, attribute), [layer]) as trainer.hidden:
             trainer.train()
@@ -189,9 +190,10 @@ def kept_and_fresh(experiment: Experiment, task: Task) -> tuple[pd.DataFrame, di
 
 def _weighed(features: Tensor, task: Task, experiment: Experiment) -> tuple[Head, np.ndarray, np.ndarray]:
     """The head on (N, D) features, and the weights and margins (N,) by its Laplace predictive."""
-    head = fit_head(features, task.labels, experiment)
-    probs = fit_posterior(head, features, task.labels, experiment).probabilities(features)
-    return head, margin_weights(probs, task.labels, experiment).numpy(), confidence_margin(probs).numpy()
+    exits = experiment.exits(len(task.splits.labels))
+    head = exits.head(features, task.labels)
+    probs = exits.uncertain(head, features, task.labels).probabilities(features)
+    return head, experiment.weighting.lift(probs, task.labels).numpy(), confidence_margin(probs).numpy()
 
 
 def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
@@ -200,8 +202,8 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
     Every pair padded to `max_length` tokens, float32, the teacher asked in every step, and after the epoch a pass of
     the whole student over all pairs for the features of the auxiliary head (which is not timed).
     """
-    teacher = models.load_teacher(experiment, task.splits.entry.labels).eval()
-    student = models.load_student(experiment, task.splits.entry.labels).train()
+    teacher = models.load_teacher(experiment, task.splits.labels).eval()
+    student = models.load_student(experiment, task.splits.labels).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
 
     def step(batch: dict[str, Tensor]) -> None:
@@ -209,7 +211,7 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
         with torch.no_grad():
             taught = teacher(**batch).logits
         seen = student(**_of(student, batch)).logits
-        ce, kd = distillation_terms(seen, taught, labels, experiment.temperature)
+        ce, kd = distillation_terms(seen, taught, labels, experiment.weighting.temperature)
         _descend((ce + kd).mean(), student, optimiser)
 
     start = time.perf_counter()
@@ -225,7 +227,7 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
 
 def glue_loop_seconds(experiment: Experiment, task: Task) -> float:
     """Seconds of one epoch of the stock GLUE example's shape: padded to `max_length`, float32, no teacher."""
-    student = models.load_student(experiment, task.splits.entry.labels).train()
+    student = models.load_student(experiment, task.splits.labels).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
     start = time.perf_counter()
     for batch in _padded(experiment, task):
@@ -238,7 +240,7 @@ def loss_curves(experiment: Experiment, task: Task, steps: int = 10) -> dict[str
     curves = {}
     for name, padding in (("padded to max_length", "max_length"), ("padded to the longest", "longest")):
         set_seed(0)
-        student = models.load_student(experiment, task.splits.entry.labels).eval()
+        student = models.load_student(experiment, task.splits.labels).eval()
         optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
         curves[name] = []
         for batch, _ in zip(_padded(experiment, task, padding), range(steps), strict=False):
@@ -281,7 +283,7 @@ def _descend(loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) -
 def where_the_time_goes(experiment: Experiment, task: Task, steps: int = 8) -> pd.DataFrame:
     """Share of the processor's time that each operation takes in steps of distillation, the largest first."""
     set_seed(0)
-    student = models.load_student(experiment, task.splits.entry.labels).train()
+    student = models.load_student(experiment, task.splits.labels).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate, fused=True)
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profile:

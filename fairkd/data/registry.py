@@ -1,0 +1,56 @@
+"""What a data set's file can name that is written in Python: generators of rows, and rules for groups."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from fairkd.parameters import Parameters
+
+Rule = Callable[[pd.DataFrame], pd.Series]
+
+
+class Generator(Parameters):
+    """Made-up rows. A subclass declares its own parameters as fields and is registered by `register_generator`."""
+
+    def splits(self, options: Parameters) -> dict[str, list[dict[str, Any]]]:
+        """The rows of every split that the data set's file names.
+
+        Args:
+            options: `DataOptions`; `train_examples`, `validation_examples` and `data_seed` say how many and which.
+
+        Raises:
+            DataError: it cannot make as many.
+        """
+        raise NotImplementedError
+
+
+GENERATORS: dict[str, type[Generator]] = {}
+RULES: dict[str, Rule] = {}
+
+_Generator = TypeVar("_Generator", bound=type[Generator])
+_Rule = TypeVar("_Rule", bound=Rule)
+
+
+def register_generator(name: str) -> Callable[[_Generator], _Generator]:
+    """Register a `Generator`, so that a data set's file can say `generator: name`."""
+
+    def register(generator: _Generator) -> _Generator:
+        GENERATORS[name] = generator
+        return generator
+
+    return register
+
+
+def register_rule(name: str) -> Callable[[_Rule], _Rule]:
+    """Register a function from a frame of rows to their levels, for `attribute: {name: ..., rule: name}`.
+
+    The frame has all columns of the data as they were read; the series returned has the frame's index and holds
+    booleans, whole numbers or text. A row without a level is dropped.
+    """
+
+    def register(rule: _Rule) -> _Rule:
+        RULES[name] = rule
+        return rule
+
+    return register

@@ -1,0 +1,66 @@
+"""Tokens of a frame's texts, made once and from then on mapped into memory from disk."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from fairkd import runs
+from fairkd.data.entry import Entry
+
+_BATCH = 2_000  # rows that are tokenised at a time
+
+
+def tokenize(
+    frame: pd.DataFrame, entry: Entry, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> datasets.Dataset:
+    """Tokens of every row, truncated to `max_length` and not padded, with `labels`, `length` and row `index`.
+
+    Done once for the same texts, labels and tokenizer, in batches, and from then on mapped into memory from disk.
+    """
+    texts = frame[[*entry.text_columns, "label"]].reset_index(drop=True)
+
+    def of_batch(rows: dict[str, list], index: list[int]) -> dict[str, list]:
+        tokens = dict(
+            tokenizer(*(rows[column] for column in entry.text_columns), truncation=True, max_length=max_length)
+        )
+        lengths = [len(ids) for ids in tokens["input_ids"]]
+        return tokens | {"labels": rows["label"], "length": lengths, "index": index}
+
+    def compute(folder: Path) -> None:
+        with _no_bars():
+            rows = datasets.Dataset.from_pandas(texts, preserve_index=False)
+            rows.map(
+                of_batch,
+                with_indices=True,
+                batched=True,
+                batch_size=_BATCH,
+                writer_batch_size=_BATCH,
+                remove_columns=rows.column_names,
+                cache_file_name=str(folder / "tokens.arrow"),
+                new_fingerprint=name,  # known already; else the tokenizer would be pickled for one
+            )
+
+    # The backend remembers how it was last called (truncation, padding), which is not what it is.
+    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    head = json.dumps([entry.text_columns, max_length, backend, tokenizer.model_input_names])
+    starts = range(0, len(texts), _BATCH)
+    batches = [runs.digest(json.dumps(texts[i : i + _BATCH].to_dict("list"))) for i in starts]
+    name = runs.digest(head, *batches)
+    return datasets.Dataset.from_file(str(runs.cached(f"tokens-{name}", compute) / "tokens.arrow"))
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars that datasets draws as it writes."""
+    shown = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()

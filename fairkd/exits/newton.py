@@ -1,0 +1,163 @@
+"""Damped Newton-CG for the MAP of a linear softmax head.
+
+The objective is  f(W) = sum_n CE(W x_n, y_n) + tau/2 ||W||^2, with Hessian  sum_n Lambda_n (x) x_n x_n^T + tau I
+(notation of `kronecker`). Newton steps are solved by conjugate gradients, preconditioned with the Kronecker
+approximation of that Hessian, so nothing larger than (D+1, D+1) and one chunk of features in float64 is held. On
+nearly separable data, where that approximation is poor, the preconditioner is the Hessian of the contrasts itself,
+((C-1)(D+1))^2 numbers.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fairkd.exits.kronecker import Spectrum, augmented_chunks, contrast_basis, curvature_spectrum, feature_norm
+
+TOLERANCE = 1e-9  # relative gradient norm at which the MAP is reached
+MAX_NEWTON = 200
+MAX_CG = 40  # of the same cost as one exact Hessian, about
+
+Operator = Callable[[Tensor], Tensor]
+
+
+class Evaluation(NamedTuple):
+    """The objective at one W."""
+
+    value: float
+    gradient: Tensor  # (C, D+1)
+    probs: Tensor  # (N, C)
+    residual: float  # relative gradient norm
+
+
+def minimise(features: Tensor, labels: Tensor, tau: float, gram: Spectrum, start: Tensor) -> Tensor:
+    """Return the (C, D+1) minimiser of f to a relative gradient norm of 1e-9, from `start`; `gram` is A's spectrum."""
+    norm = feature_norm(features)
+    weight, here = start, evaluate(start, features, labels, tau, norm)
+    dense = False
+    for _ in range(MAX_NEWTON):
+        if here.residual <= TOLERANCE:
+            return weight
+        inverse = _dense_inverse(here.probs, features, tau) if dense else _kronecker_inverse(here.probs, gram, tau)
+        step, solved = _newton_step(here, features, tau, inverse)
+        dense = dense or not solved
+        found = _line_search(weight, step, here, lambda w: evaluate(w, features, labels, tau, norm))
+        if found is None:
+            break
+        weight, here = found
+    raise RuntimeError(
+        f"LinearExit.fit stopped at a relative gradient norm of {here.residual:.1e}, above {TOLERANCE:.0e}; "
+        f"rescale the features or raise prior_precision (now {tau:g})"
+    )
+
+
+def evaluate(weight: Tensor, features: Tensor, labels: Tensor, tau: float, norm: float) -> Evaluation:
+    """Return the objective, its gradient and the probabilities at W in one pass; `norm` is `feature_norm`."""
+    value = tau / 2 * weight.square().sum().item()
+    gradient = tau * weight
+    probs = weight.new_empty(len(features), len(weight))
+    errors = 0.0
+    for rows, x in augmented_chunks(features):
+        label = labels[rows, None].long()
+        log_probs = (x @ weight.T).log_softmax(-1)  # (n, C)
+        probs[rows] = log_probs.exp()
+        error = probs[rows].scatter(1, label, 0.0)
+        missed = error.sum(1, keepdim=True)  # 1 - p_y, without the cancellation as p_y nears 1
+        error.scatter_(1, label, -missed)
+        losses = torch.where(missed < 0.5, -(-missed).log1p(), -log_probs.gather(1, label))  # (n, 1)
+        value += losses.sum().item()
+        gradient.addmm_(error.T, x)
+        errors += error.square().sum().item()
+    scale = math.sqrt(errors) * norm + tau * weight.norm().item()
+    return Evaluation(value, gradient, probs, gradient.norm().item() / scale)
+
+
+def _newton_step(here: Evaluation, features: Tensor, tau: float, inverse: Operator) -> tuple[Tensor, bool]:
+    """Return an inexact solution of Hessian @ step = -gradient by preconditioned CG, and whether it is solved."""
+    step = torch.zeros_like(here.gradient)
+    remainder = -here.gradient
+    direction = inverse(remainder)
+    energy = first = (remainder * direction).sum()
+    forcing = min(0.1, math.sqrt(here.residual)) ** 2
+    for _ in range(MAX_CG):
+        image = _hessian_product(direction, here.probs, features, tau)
+        rate = energy / (direction * image).sum()
+        step = step + rate * direction
+        remainder = remainder - rate * image
+        preconditioned = inverse(remainder)
+        energy, previous = (remainder * preconditioned).sum(), energy
+        if energy <= forcing * first:
+            return step, True
+        direction = preconditioned + energy / previous * direction
+    return step, False
+
+
+def _kronecker_inverse(probs: Tensor, gram: Spectrum, tau: float) -> Operator:
+    """Return v -> (G (x) A + tau I)^{-1} v for v of shape (C, D+1)."""
+    curvature = curvature_spectrum(probs)
+    eigenvalues = curvature.values[:, None] * gram.values + tau  # (C, D+1)
+
+    def inverse(v: Tensor) -> Tensor:
+        rotated = curvature.vectors.T @ v @ gram.vectors / eigenvalues
+        return curvature.vectors @ rotated @ gram.vectors.T
+
+    return inverse
+
+
+def contrast_hessian(probs: Tensor, features: Tensor) -> Tensor:
+    """Return the exact curvature of the likelihood in the contrasts, ((C-1)(D+1), (C-1)(D+1)), symmetric."""
+    basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
+    width, contrasts = features.shape[1] + 1, basis.shape[1]
+    hessian = probs.new_zeros(contrasts, width, contrasts, width)
+    for rows, x in augmented_chunks(features):
+        q = probs[rows] @ basis  # (n, C-1)
+        for i in range(contrasts):
+            for j in range(i + 1):
+                curvature = probs[rows] @ (basis[:, i] * basis[:, j]) - q[:, i] * q[:, j]  # (n,)
+                hessian[i, :, j] += (x * curvature[:, None]).T @ x
+    lower = hessian.reshape(contrasts * width, -1).tril()
+    return lower + lower.tril(-1).T
+
+
+def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
+    """Return v -> Hessian^{-1} v for v of shape (C, D+1), up to rounding: a Cholesky factor in the contrast space."""
+    basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
+    hessian = contrast_hessian(probs, features)
+    hessian.diagonal().add_(tau)
+    scale = hessian.diagonal().rsqrt()
+    hessian = hessian * scale[:, None] * scale
+    hessian.diagonal().add_(1e-12)
+    factor = torch.linalg.cholesky(hessian)
+
+    def inverse(v: Tensor) -> Tensor:
+        contrast = (basis.T @ v).reshape(-1, 1) * scale[:, None]
+        solved = torch.cholesky_solve(contrast, factor) * scale[:, None]
+        return basis @ solved.reshape(basis.shape[1], -1) + v.mean(0) / tau
+
+    return inverse
+
+
+def _hessian_product(v: Tensor, probs: Tensor, features: Tensor, tau: float) -> Tensor:
+    """Return (sum_n Lambda_n (x) x_n x_n^T + tau I) v for v of shape (C, D+1)."""
+    image = tau * v
+    for rows, x in augmented_chunks(features):
+        p = probs[rows]  # (n, C)
+        weighted = p * (x @ v.T)
+        image.addmm_((weighted - p * weighted.sum(1, keepdim=True)).T, x)
+    return image
+
+
+def _line_search(
+    weight: Tensor, step: Tensor, here: Evaluation, evaluate_at: Callable[[Tensor], Evaluation]
+) -> tuple[Tensor, Evaluation] | None:
+    """Halve the step until the objective falls (Armijo), or None. The slack is the rounding of a sum this large."""
+    slope = (here.gradient * step).sum().item()
+    slack = 1e-13 * abs(here.value)
+    for halvings in range(40):
+        rate = 0.5**halvings
+        there = evaluate_at(weight + rate * step)
+        if there.value <= here.value + 1e-4 * rate * slope + slack:
+            return weight + rate * step, there
+    return None

@@ -1,0 +1,160 @@
+"""What decides a number besides its parameters: the code that computes it and the versions it runs on.
+
+Code is told by the import closure of the modules that compute a result, each parsed and digested without comments
+and docstrings: what a result does not import (figures, notebooks, other methods) does not change its key.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+from functools import cache
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+
+_DECISIVE = ("torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "scikit-learn")
+
+
+def code_digests(*sources: str | type) -> dict[str, str]:
+    """A digest for every module of fairkd that `sources` import, directly or not, and for the sources themselves.
+
+    Args:
+        sources: names of modules, or classes. Of a class its functions count as they are now, redefined in a kernel
+            or not, and the module that it comes from.
+    """
+    found: dict[str, str] = {}
+    for source in sources:
+        if isinstance(source, str):
+            _collect(source, found)
+        else:
+            found[f"class {source.__qualname__}"] = _class_digest(source)
+            if source.__module__ != "__main__":
+                _collect(source.__module__, found)
+    return dict(sorted(found.items()))
+
+
+def versions() -> dict[str, str]:
+    """The versions of fairkd and of the packages whose arithmetic or data handling decides a result."""
+    packages = {name: importlib.metadata.version(name) for name in ("fairkd", *_DECISIVE)}
+    return {"python": ".".join(platform.python_version_tuple()[:2])} | packages
+
+
+def machine() -> dict[str, Any]:
+    """Where a result was computed: processor or GPU, threads, system."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = torch.cuda.get_device_name() if accelerator and accelerator.type == "cuda" else _processor()
+    return {
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def commit(root: Path) -> str | None:
+    """The checkout's commit, marked where its tracked files differ from it; None outside of a checkout."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _collect(module: str, found: dict[str, str]) -> None:
+    """Add the digest of a module, and of the modules of fairkd that it imports."""
+    path = _file(module)
+    if module in found or path is None:
+        return
+    digest, imports = _parsed(path, path.stat().st_mtime_ns)
+    found[module] = digest
+    for name in imports:
+        _collect(name, found)
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module; None of a name that is no module, or has no source."""
+    loaded = sys.modules.get(module)
+    if loaded is not None and getattr(loaded, "__file__", None):
+        return Path(loaded.__file__)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@cache
+def _parsed(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """The digest of a source file, and the names in fairkd that it imports; read again when the file has changed."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # "from fairkd import runs" means a module, "from fairkd.runs import Run" a name in one
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    ours = {name for name in names if name.startswith("fairkd.")}
+    return _digest(ast.dump(_without_docstrings(tree))), tuple(sorted(ours))
+
+
+def _without_docstrings(tree: ast.AST) -> ast.AST:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                node.body = body[1:]
+    return tree
+
+
+def _class_digest(cls: type) -> str:
+    """The digest of a class's functions and plain values, its own and those inherited from outside of pydantic."""
+    parts = []
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] in ("builtins", "pydantic", "abc"):
+            continue
+        for name, value in sorted(vars(base).items()):
+            value = getattr(value, "fget", value)
+            value = getattr(value, "__func__", value)
+            if isinstance(value, FunctionType):
+                parts.append(f"{name} {_function_text(value)}")
+    fields = getattr(cls, "model_fields", {})
+    parts += [f"{name} {field.annotation} {field.default!r}" for name, field in fields.items()]
+    return _digest("\n".join(parts))
+
+
+def _function_text(function: FunctionType) -> str:
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+        return ast.dump(_without_docstrings(ast.parse(source)))
+    except (OSError, TypeError, SyntaxError):
+        return _code_text(function.__code__)
+
+
+def _code_text(code: CodeType) -> str:
+    constants = [_code_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@cache
+def _processor() -> str:
+    """The processor's name, as the system gives it."""
+    if os.path.exists("/proc/cpuinfo"):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

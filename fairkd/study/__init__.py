@@ -1,0 +1,22 @@
+"""Many runs as one study: the grid of students and seeds, the choice of an epoch, what a posterior does to a margin.
+
+Here finished runs are read and set side by side; what trains one is below. No figures are drawn here.
+"""
+
+from fairkd.study.grid import Study, comparison, pivot, run_grid
+from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
+from fairkd.study.selection import SELECTIONS, chosen_epoch, predictions_at, selection_report
+
+__all__ = [
+    "SELECTIONS",
+    "Study",
+    "chosen_epoch",
+    "comparison",
+    "pivot",
+    "posterior_agreement",
+    "posterior_tables",
+    "predictions_at",
+    "run_grid",
+    "selection_report",
+    "temperature_sweep",
+]

@@ -1,0 +1,101 @@
+"""The grid of students and seeds, and the students set side by side."""
+
+import logging
+from dataclasses import replace
+from typing import Annotated
+
+import pandas as pd
+import yaml
+from pydantic import Field, field_validator
+from tqdm import tqdm
+
+from fairkd import runs
+from fairkd.data import training_identity
+from fairkd.evaluation import Comparison, compare, readable
+from fairkd.experiment import Experiment, Profiled, title
+from fairkd.figures import Figure
+from fairkd.parameters import Seed
+from fairkd.runs import Run
+from fairkd.training import check, distil, models
+
+log = logging.getLogger("fairkd")
+
+
+class Study(Profiled):
+    """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
+
+    methods: Annotated[list[str], Field(min_length=1)] = Field(
+        ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro"],
+        description="students compared",
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
+    record: str | None = Field(None, description="folder for tables and figures of record; null: none")
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("name each seed once")
+        return seeds
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
+        if self.record is None:
+            return []
+        folder = runs.root() / self.record
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, figure in figures.items():
+            (folder / f"{name}.png").write_bytes(figure.png())
+        shared = experiment.student("kd").student_parameters()
+        stated = {"profile": self.profile, "methods": self.methods, "seeds": self.seeds, "kd": shared}
+        (folder / "parameters.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+        return sorted(file.name for file in folder.iterdir())
+
+
+def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> dict[str, dict[int, Run]]:
+    """All students with all seeds, {student: {seed: run}}: finished runs are reused, the others trained now.
+
+    Seeds come in the outer loop, so that an interrupted study has whole seeds to show.
+
+    Args:
+        students: entries as in `Experiment.students`.
+        seeds: training seeds of the students; the teacher has its own, one for all.
+
+    Raises:
+        ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
+    """
+    grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
+    splits = check(experiment)
+    for _, given, _ in grid:
+        models.check(given, splits.labels)
+    found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
+    with tqdm(grid, desc="students") as bar:
+        for spec, given, seed in bar:
+            bar.set_postfix_str(f"{spec}, seed {seed}")
+            same = training_identity(given) == training_identity(experiment)
+            found[spec][seed] = distil(given, splits=splits if same else None)
+    return found
+
+
+def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:
+    """All students of a grid side by side, compared with `kd` and with the first `dedier`; the teacher heads it."""
+    tables = {
+        title(spec): {seed: run.table("predictions") for seed, run in of_seed.items()}
+        for spec, of_seed in found.items()
+    }
+    dedier = [spec for spec in found if spec.startswith("dedier")]
+    compared = compare(tables, ["kd", *dedier[:1]], attribute=attribute)
+    table = next(iter(next(iter(tables.values())).values()))
+    teacher = compare({"teacher": {0: table}}, [], model="teacher", attribute=attribute).report
+    return replace(compared, report=pd.concat([teacher, compared.report], ignore_index=True))
+
+
+def pivot(report: pd.DataFrame, who: list[str] | None = None, digits: int = 3) -> pd.DataFrame:
+    """A long report for reading: a line for each student, a column for each row, "0.912 [0.905, 0.920]"."""
+    who = who or ["student"]
+    text = readable(report, digits)
+    wide = report[[*who, "row"]].assign(text=text).pivot_table(index=who, columns="row", values="text", aggfunc="first")
+    order = report[who].drop_duplicates()
+    return wide.reindex(pd.MultiIndex.from_frame(order) if len(who) > 1 else order[who[0]])[report["row"].unique()]

@@ -1,0 +1,13 @@
+"""Models and what they are trained by: the teacher's and the student's runs, and the exits of a finished student.
+
+Here lives all that knows transformers: encoders and classifiers (`models`), what they say of a data set (`features`),
+the `Trainer` with one weight an instance (`trainer`, `callbacks`), and the runs (`teacher`, `student`, `finished`). The
+mathematics of exits and weights is below, grids and figures above.
+"""
+
+from fairkd.training.checks import check
+from fairkd.training.finished import distil, evaluate_on, student_run
+from fairkd.training.student import train_student
+from fairkd.training.teacher import fine_tune, teacher_run
+
+__all__ = ["check", "distil", "evaluate_on", "fine_tune", "student_run", "teacher_run", "train_student"]

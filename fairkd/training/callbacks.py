@@ -1,0 +1,143 @@
+"""What happens around an epoch: its predictions are kept, and every instance is weighed anew."""
+
+import logging
+import math
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from fairkd import evaluation, runs
+from fairkd.experiment import Experiment
+from fairkd.training.features import pooled_states
+from fairkd.training.task import Task
+from fairkd.training.trainer import DistillationTrainer
+from fairkd.weighting import Early, Lifted, Online, Refitted
+
+log = logging.getLogger("fairkd")
+
+
+class EpochResults(TrainerCallback):
+    """After every epoch: the predictions on all held-out rows to disk, their accuracies to the log.
+
+    The predictions are kept in `folder`, where a resumed training leaves them, so that which epoch to believe can be
+    decided afterwards, by one rule or another.
+    """
+
+    def __init__(self, task: Task, model: str, folder: Path):
+        """Evaluate on `task`; `model` is the name of its columns, "teacher" or "student"."""
+        self.task, self.model, self.folder = task, model, folder
+
+    def metrics(self, prediction) -> dict[str, float]:
+        """Accuracies of an evaluation by the trainer: every row of the group table, and the validation split's."""
+        probs = torch.from_numpy(prediction.predictions).softmax(-1)
+        attribute = self.task.splits.attribute
+        self.table = evaluation.predictions_table(self.task.held_out, {self.model: probs.numpy()}, attribute)
+        split = self.table["split"]
+        found = evaluation.group_accuracy(self.table[split == "evaluation"], self.model, attribute).to_dict()
+        if (split == "validation").any():
+            held_out = evaluation.group_accuracy(self.table[split == "validation"], self.model, attribute)
+            found |= {f"validation {row}": held_out[row] for row in ("average", "worst_group")}
+        return found
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        """Store the epoch's predictions; say how far the training is, and what it is worth so far."""
+        epoch, epochs = round(state.epoch or 0), round(args.num_train_epochs)
+        self.folder.mkdir(exist_ok=True)
+        runs.write_table(self.folder / f"{epoch:04d}.parquet", self.table.assign(epoch=epoch))
+        average, worst = metrics["eval_average"], metrics["eval_worst_group"]
+        log.info("epoch %d of %d: average %.3f, worst group %.3f", epoch, epochs, average, worst)
+
+    def collect(self) -> pd.DataFrame | None:
+        """The predictions of all epochs, with the column `epoch`; None of a model that was not trained."""
+        parts = sorted(self.folder.glob("*.parquet")) if self.folder.exists() else []
+        return pd.concat(map(pd.read_parquet, parts), ignore_index=True) if parts else None
+
+
+class Finite(TrainerCallback):
+    """Stops a training whose loss is no number, before anything of it is stored."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Raises FloatingPointError, with the epoch and what to lower."""
+        for name in ("loss", "eval_loss", "grad_norm"):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(float(value)):
+                raise FloatingPointError(
+                    f"{name} is {value} in epoch {math.ceil(state.epoch)}, step {state.global_step}: the training "
+                    f"diverged; lower the learning rate (now {args.learning_rate:g}), or beta, of a method that has it"
+                )
+
+
+class Reweighting(TrainerCallback):
+    """Weighs every training instance when the method says so: before the first epoch, after an epoch, at every step.
+
+    The weights of each epoch are kept in `folder`, where a resumed training finds them: as the method gave them, and
+    as the loss used them.
+    """
+
+    def __init__(
+        self,
+        trainer: DistillationTrainer,
+        task: Task,
+        experiment: Experiment,
+        folder: Path,
+        early_probs: Tensor | None = None,
+    ):
+        """Weigh the instances of `trainer`; `early_probs` (N, C) are the early model's, if the method has one."""
+        self.trainer, self.task, self.experiment, self.folder = trainer, task, experiment, folder
+        self.method, self.early_probs = experiment.weighting, early_probs
+        self.exits = experiment.exits(len(task.splits.entry.labels))
+        self.given = torch.ones(len(task.train))
+        if isinstance(self.method, Online):
+            trainer.online = self.method.start(task.groups).to(trainer.args.device)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take up the weights in force at the epoch that training resumes from."""
+        self.folder.mkdir(exist_ok=True)
+        if isinstance(self.method, Early):
+            self._store(0, self.method.weights(self.early_probs, self.task.labels))
+        for part in sorted(self.folder.glob("*.parquet")):
+            if int(part.stem) > round(state.epoch or 0):
+                part.unlink()
+            else:
+                self._apply(torch.tensor(pd.read_parquet(part)["given"].to_numpy()))
+
+    def on_epoch_end(self, args, state, control, model, **kwargs):
+        """Reweigh, unless no epoch follows that would use the weights."""
+        epoch = round(state.epoch)
+        if isinstance(self.method, Online):
+            self._store(epoch, self.trainer.online.instance_weights.cpu())
+        if not isinstance(self.method, Refitted) or not self.method.due(epoch) or epoch == args.num_train_epochs:
+            return
+        given = self.experiment
+        states = pooled_states(
+            model, self.task.train, self.task.tokenizer, self.method.layers, given.pooling, bf16=given.bf16
+        )
+        fresh = self.method.weights(states, self.task.labels, self.exits)
+        self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
+
+    def _store(self, epoch: int, given: Tensor) -> None:
+        used = self._apply(given)
+        if not used.isfinite().all():
+            raise FloatingPointError(f"the weights after epoch {epoch} are not finite; lower beta, or set weight_cap")
+        ids = self.task.splits.train["id"]
+        part = pd.DataFrame({"epoch": epoch, "id": ids, "weight": used.numpy(), "given": given.numpy()})
+        runs.write_table(self.folder / f"{epoch:04d}.parquet", part)
+
+    def _apply(self, given: Tensor) -> Tensor:
+        """Put the method's weights into the loss; returned as the loss uses them."""
+        self.given = given
+        if self.trainer.online:
+            self.trainer.online.restore(given)
+        used = self.method.applied(given, self.experiment.seed) if isinstance(self.method, Lifted) else given
+        self.trainer.instance_weights = used.to(self.trainer.args.device)
+        return used
+
+    def table(self) -> pd.DataFrame:
+        """All epochs' weights: epoch, id, weight (the loss's), given (the method's), label, the attribute, group."""
+        parts = [pd.read_parquet(part) for part in sorted(self.folder.glob("*.parquet"))]
+        empty = pd.DataFrame({"epoch": [], "id": [], "weight": [], "given": []})
+        who = self.task.splits.train[["id", "label", self.task.splits.attribute, "group"]]
+        return pd.concat(parts or [empty], ignore_index=True).merge(who, on="id", how="left")

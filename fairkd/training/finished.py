@@ -1,0 +1,152 @@
+"""What a finished student is asked: its exits and their uncertainty, and further evaluation sets.
+
+Runs of their own: another posterior, predictive or subset of the evaluation rows trains nothing again.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from fairkd import evaluation, runs
+from fairkd.data import EvaluationSet, Splits, load_evaluation, tokenize
+from fairkd.evaluation import class_probabilities
+from fairkd.experiment import Experiment
+from fairkd.runs import Run
+from fairkd.training import models
+from fairkd.training.checks import check
+from fairkd.training.features import logits, pooled_states
+from fairkd.training.student import student_name, train_student
+from fairkd.training.teacher import data_code, fine_tune, teacher_identity, teacher_run, write_metrics
+
+log = logging.getLogger("fairkd")
+
+
+def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
+    """The student distilled by the experiment's method, its exits fitted: finished runs are reused, others made now.
+
+    The run holds exits.safetensors, metrics.json and predictions.parquet (teacher, student, and the exit at every layer
+    with its Laplace predictive). It answers for the run of the student's training too (model/, epochs.parquet,
+    history.parquet, weights.parquet), see `student.train_student`.
+
+    Args:
+        splits: the experiment's data, where `check` has loaded them already.
+
+    Raises:
+        ParameterError, DataError: see `check`.
+    """
+    splits = check(experiment) if splits is None else splits
+    teacher = fine_tune(experiment, splits=splits)
+    student = train_student(experiment, splits=splits)
+
+    def compute(folder: Path) -> None:
+        log.info("fitting the exits of %s", student.folder.name)
+        own = student.table("predictions")
+        own = own[own["id"].isin(splits.evaluation["id"])]
+        rows = splits.evaluation.set_index("id", drop=False).loc[own["id"]]
+        taught = teacher.table("predictions").set_index("id").loc[own["id"]]
+        probs = {"teacher": class_probabilities(taught, "teacher"), "student": class_probabilities(own, "student")}
+        probs |= _exits(experiment, splits, rows, student, folder)
+        table = evaluation.predictions_table(rows, probs, splits.attribute)
+        runs.write_table(folder / "predictions.parquet", table)
+        reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
+        write_metrics(folder, splits, reports)
+
+    with models.quiet():
+        return runs.make("exits", _exits_identity(experiment), compute, of=student)
+
+
+def student_run(experiment: Experiment) -> Run:
+    """The finished run of the experiment's student, its exits fitted.
+
+    Raises:
+        MissingRunError: there is none; the message says which notebook makes it.
+    """
+    command = f"papermill 02_student.ipynb out.ipynb -p method {experiment.method}"
+    if experiment.aux_layer:
+        command += f" -p aux_layer {experiment.aux_layer}"
+    student = runs.find_or_explain(student_name(experiment), command)
+    return runs.find_or_explain(runs.run_name("exits", _exits_identity(experiment)), command, of=student)
+
+
+def evaluate_on(experiment: Experiment, name: str) -> Run:
+    """What a finished student and its teacher say of a further evaluation set, in its own groups.
+
+    The run holds predictions.parquet and metrics.json; where the set has fewer classes, theirs are merged as it says.
+
+    Args:
+        name: an entry of `evaluate_on`: a data set's name or file.
+
+    Raises:
+        MissingRunError: the student is not trained yet.
+        DataError: the set cannot be had.
+    """
+    student = student_run(experiment)
+    further = load_evaluation(name, experiment, experiment.entry.labels)
+
+    def compute(folder: Path) -> None:
+        log.info("asking %s of %s", student.folder.name, name)
+        probs = {"teacher": _asked(teacher_run(experiment), further, experiment)}
+        probs["student"] = _asked(student, further, experiment)
+        table = evaluation.predictions_table(further.frame, probs, further.attribute)
+        runs.write_table(folder / "predictions.parquet", table)
+        reports = {who: evaluation.group_report(table, who, attribute=further.attribute) for who in probs}
+        told = {who: report.to_dict("index") for who, report in reports.items()}
+        runs.write_json(folder / "metrics.json", {"dropped": further.dropped} | told)
+
+    parameters = {"student": student.folder.name, "set": further.identity}
+    with models.quiet():
+        return runs.make("evaluation", runs.identity(parameters, __name__), compute, of=student)
+
+
+def _asked(run: Run, further: EvaluationSet, experiment: Experiment) -> np.ndarray:
+    """(N, C') probabilities of a run's model on a further set, over that set's classes."""
+    model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
+    tokens = tokenize(further.frame, further.entry, tokenizer, experiment.max_length)
+    return logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1).double().numpy() @ further.merge
+
+
+def _exits_identity(experiment: Experiment) -> dict[str, Any]:
+    posterior = type(experiment.finished().posterior)
+    of = {
+        "student": student_name(experiment),
+        "teacher": runs.run_name("teacher", teacher_identity(experiment)),
+    }
+    return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *data_code(experiment))
+
+
+def _exits(
+    experiment: Experiment, splits: Splits, rows: pd.DataFrame, student: Run, folder: Path
+) -> dict[str, np.ndarray]:
+    """An exit at every layer of the trained student, stored in `folder`; their probabilities on `rows`.
+
+    The features lie on disk meanwhile, so that memory holds those of one layer.
+    """
+    model, tokenizer = models.reopen(student.model_folder), AutoTokenizer.from_pretrained(student.model_folder)
+    exits = experiment.finished(len(splits.labels))
+    layers = list(range(1, model.config.num_hidden_layers + 1))
+    features = {}
+    for name, frame in {"train": splits.train, "evaluation": rows}.items():
+        tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length)
+        kept = folder / "features" / name
+        features[name] = pooled_states(
+            model, tokens, tokenizer, layers, exits.options.pooling, bf16=experiment.bf16, folder=kept
+        )
+    labels = torch.tensor(splits.train["label"].to_numpy())
+    probs: dict[str, Tensor] = {}
+    tensors, priors = {}, {}
+    for layer in layers:
+        head = exits.head(features["train"][layer], labels)
+        posterior = exits.uncertain(head, features["train"][layer], labels)
+        probs[f"exit{layer}"] = head.logits(features["evaluation"][layer]).softmax(-1)
+        probs[f"exit{layer}_laplace"] = posterior.probabilities(features["evaluation"][layer])
+        tensors |= {f"exit{layer}.{name}": tensor for name, tensor in head.tensors().items()}
+        priors[f"exit{layer}.prior_precision"] = str(head.exit.prior_precision)
+    save_file(tensors, folder / "exits.safetensors", {"pooling": exits.options.pooling} | priors)
+    return {name: values.numpy() for name, values in probs.items()}

@@ -1,0 +1,375 @@
+"""Encoders and classifiers: by hub name, or by folder.
+
+Any encoder serves whose layers each have weights of their own and whose first token is a special one. What does not is
+refused by `check`, from configurations and file names alone, before anything is trained.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    DistilBertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
+from transformers.utils import logging
+
+from fairkd import runs
+from fairkd.experiment import Experiment
+from fairkd.parameters import ParameterError
+
+
+def locate(name: str) -> str:
+    """What `from_pretrained` takes: the folder of a local model, else the hub name itself."""
+    return str(runs.local_path(name) or name)
+
+
+def check(experiment: Experiment, labels: tuple[str, ...]) -> int:
+    """Refuse what training would trip over later, from configurations, tokenizers and file names; returns the depth.
+
+    Raises:
+        ParameterError: a model cannot be had or cannot serve, its classifier has other labels, its tokenizer is not its
+            own, max_length is more than its positions, aux_layer is not in the student.
+    """
+    teacher = _served(experiment, "teacher_model", labels)
+    if experiment.teacher_epochs == 0 and not _is_classifier(teacher):
+        raise ParameterError(
+            f"teacher_epochs = 0: {experiment.teacher_model!r} is an encoder without a trained classifier; "
+            "fine-tune it (teacher_epochs of 1 or more) or name a fine-tuned teacher_model"
+        )
+    if experiment.student_model is None:
+        if teacher.model_type != "bert":
+            raise ParameterError(
+                f"student_model = None: alternate layers are taken of BERT encoders; {experiment.teacher_model!r} is "
+                f"{teacher.model_type!r}. Name a student_model"
+            )
+        depth = len(alternate_layers(teacher.num_hidden_layers))
+    else:
+        depth = _served(experiment, "student_model", labels).num_hidden_layers
+    asked = {"": experiment} | {f"students ({spec}): ": experiment.student(spec) for spec in experiment.students}
+    for where, given in asked.items():
+        if given.aux_layer and given.aux_layer > depth:
+            raise ParameterError(f"{where}aux_layer = {given.aux_layer}: the student has layers 1 to {depth}")
+    return depth
+
+
+def load_tokenizer(name: str, parameter: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of `name`; `parameter` is named when it cannot be had."""
+    with _loading(name, parameter):
+        return AutoTokenizer.from_pretrained(locate(name))
+
+
+def load_student_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
+    """The tokenizer of the student: its own, or the teacher's where it is made of the teacher's layers."""
+    name = "teacher_model" if experiment.student_model is None else "student_model"
+    return load_tokenizer(getattr(experiment, name), name)
+
+
+def load_teacher(experiment: Experiment, labels: tuple[str, ...]) -> PreTrainedModel:
+    """The teacher before its fine-tuning: a classifier over `labels`, in this order."""
+    return _load_classifier(experiment.teacher_model, labels, "teacher_model")
+
+
+def load_student(experiment: Experiment, labels: tuple[str, ...]) -> PreTrainedModel:
+    """The student before distillation: `student_model`, or alternate layers of the teacher's encoder."""
+    if experiment.student_model is not None:
+        return _load_classifier(experiment.student_model, labels, "student_model")
+    with _loading(experiment.teacher_model, "teacher_model"):
+        encoder = AutoModel.from_pretrained(locate(experiment.teacher_model), dtype=torch.float32, use_safetensors=True)
+    halved = halve(encoder)
+    config = halved.config
+    config.id2label, config.label2id = _names(labels)
+    student = DistilBertForSequenceClassification(config)
+    student.distilbert.load_state_dict(halved.state_dict())
+    return student
+
+
+def reopen(folder: Path) -> PreTrainedModel:
+    """The classifier of a finished run, in float32, on the accelerator if there is one."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return model.to(torch.accelerator.current_accelerator() or "cpu")
+
+
+def label_order(config: PretrainedConfig, labels: tuple[str, ...], parameter: str) -> list[int] | None:
+    """For each of `labels` the checkpoint's class index; None for a checkpoint without a trained classifier.
+
+    Raises:
+        ParameterError: the checkpoint has another number of labels, or names that are not `labels`.
+    """
+    if not _is_classifier(config):
+        return None
+    names = [str(config.id2label[i]).lower() for i in range(config.num_labels)]
+    if len(names) != len(labels):
+        raise ParameterError(
+            f"{parameter} = {config.name_or_path!r}: its classifier has {len(names)} labels, the data set "
+            f"{len(labels)} ({', '.join(labels)}); name an encoder or a classifier with these labels"
+        )
+    if set(names) != set(labels):
+        raise ParameterError(
+            f"{parameter} = {config.name_or_path!r}: its labels are {', '.join(names)}, which cannot be matched with "
+            f"{', '.join(labels)}; correct id2label in its config.json"
+        )
+    return [names.index(label) for label in labels]
+
+
+def layer_stack(encoder: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers.
+
+    Raises:
+        ValueError: it has no list of as many modules as layers, as where layers share their weights.
+    """
+    depth = getattr(encoder.config, "num_hidden_layers", None)
+    for module in encoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise ValueError(f"{type(encoder).__name__}: no stack of {depth} layers found")
+
+
+_TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
+_PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth")
+_ENCODERS = "an encoder, such as BERT, DistilBERT, RoBERTa, DeBERTa-v2, ELECTRA, ModernBERT or MiniLM"
+
+
+def _served(experiment: Experiment, parameter: str, labels: tuple[str, ...]) -> PretrainedConfig:
+    """The configuration of a model that can teach and be taught; any other is refused."""
+    name = getattr(experiment, parameter)
+    said = f"{parameter} = {name!r}"
+    _check_files(name, said)
+    config = _config(name, parameter)
+    label_order(config, labels, parameter)
+    encoder = _outline(config, name, parameter)
+    positions = _positions(encoder)
+    if positions and experiment.max_length > positions:
+        raise ParameterError(
+            f"max_length = {experiment.max_length}: {said} has positions for {positions} tokens; set max_length to "
+            f"{positions} or less, or name a model that reads more"
+        )
+    _check_tokenizer(load_tokenizer(name, parameter), config, said)
+    return config
+
+
+def _check_files(name: str, said: str) -> None:
+    """Refuse a local folder that lacks what a model is loaded from; transformers makes up a tokenizer in silence."""
+    folder = Path(locate(name))
+    if not folder.is_dir():
+        return
+
+    def has(*patterns: str) -> bool:
+        return any(True for pattern in patterns for _ in folder.glob(pattern))
+
+    if not has("config.json"):
+        raise ParameterError(f"{said}: there is no config.json in {folder}; name the folder that a model was saved to")
+    if not has("*.safetensors") and has(*_PICKLED):
+        raise ParameterError(
+            f"{said}: {folder} has pickled weights only, which run code as they are opened; allowed are safetensors. "
+            "Convert them once, in an environment that you trust with them: load the model with from_pretrained and "
+            "write it with save_pretrained"
+        )
+    if not has("*.safetensors"):
+        raise ParameterError(
+            f"{said}: {folder} has no weights (model.safetensors); write them there with the model's save_pretrained"
+        )
+    if not has(*_TOKENIZERS):
+        raise ParameterError(
+            f"{said}: {folder} has no tokenizer, that is none of {', '.join(_TOKENIZERS)}; write the one that the "
+            "model was trained with there, with its save_pretrained"
+        )
+
+
+def _outline(config: PretrainedConfig, name: str, parameter: str) -> PreTrainedModel:
+    """The encoder of a configuration without its weights; refused where it has no layers that exits can be put on."""
+    kind, said = config.model_type, f"{parameter} = {name!r}"
+    trained = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    if config.is_encoder_decoder or getattr(config, "is_decoder", False) or not trained:
+        what = "an encoder-decoder" if config.is_encoder_decoder else "a decoder, or no encoder trained by masking"
+        raise ParameterError(f"{said}: {kind!r} is {what}; name {_ENCODERS}")
+    with _loading(name, parameter), torch.device("meta"):
+        encoder = AutoModel.from_config(config)
+    try:
+        layer_stack(encoder)
+    except ValueError:
+        raise ParameterError(
+            f"{said}: the layers of {kind!r} do not each have weights of their own (ALBERT runs through one of them "
+            f"again and again), so there is none to stop at; name {_ENCODERS}"
+        ) from None
+    return encoder
+
+
+def _positions(encoder: PreTrainedModel) -> int | None:
+    """How many tokens an encoder reads; RoBERTa and its kin count theirs from padding_idx + 1 on."""
+    positions = getattr(encoder.config, "max_position_embeddings", None)
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return positions - module.padding_idx - 1
+    return positions
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, said: str) -> None:
+    """Refuse a tokenizer that cannot be the model's own."""
+    if not tokenizer.is_fast:
+        raise ParameterError(f"{said}: its tokenizer is written in Python; save a fast one (tokenizer.json) beside it")
+    numbers = set(tokenizer.get_vocab().values())
+    if numbers <= set(tokenizer.all_special_ids):
+        raise ParameterError(
+            f"{said}: its tokenizer knows no word, every text would be [UNK]; name a model that has its tokenizer"
+        )
+    if max(numbers) >= config.vocab_size:
+        raise ParameterError(
+            f"{said}: its tokenizer numbers tokens up to {max(numbers)}, the model knows 0 to {config.vocab_size - 1}; "
+            "save the tokenizer that the model was trained with beside it, or give the model the new tokens "
+            "(resize_token_embeddings)"
+        )
+    if tokenizer.pad_token is None:
+        raise ParameterError(f"{said}: its tokenizer has no padding token; set pad_token and save it again")
+    first = tokenizer("a")["input_ids"][:1]
+    if not set(first) & set(tokenizer.all_special_ids):
+        raise ParameterError(
+            f"{said}: its tokenizer puts no special token ([CLS], <s>) first, whose state classifies the text; save it "
+            "with a post-processor that does"
+        )
+
+
+def _is_classifier(config: PretrainedConfig) -> bool:
+    return any("ForSequenceClassification" in name for name in config.architectures or ())
+
+
+def _names(labels: tuple[str, ...]) -> tuple[dict[int, str], dict[str, int]]:
+    return dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+
+
+def _config(name: str, parameter: str) -> PretrainedConfig:
+    with _loading(name, parameter):
+        return AutoConfig.from_pretrained(locate(name))
+
+
+def _load_classifier(name: str, labels: tuple[str, ...], parameter: str) -> PreTrainedModel:
+    """A classifier whose outputs are `labels` in this order: a new head, or the checkpoint's with rows reordered."""
+    order = label_order(_config(name, parameter), labels, parameter)
+    with _loading(name, parameter):
+        model = AutoModelForSequenceClassification.from_pretrained(
+            locate(name), num_labels=len(labels), dtype=torch.float32, use_safetensors=True
+        )
+    if order is not None:
+        head = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == len(labels)][-1]
+        for parameter in head.parameters():  # of some there is no bias
+            parameter.data = parameter.data[order]
+    model.config.id2label, model.config.label2id = _names(labels)
+    return model
+
+
+@contextmanager
+def _loading(name: str, parameter: str) -> Iterator[None]:
+    """Load quietly, and turn the many ways in which a checkpoint cannot be had into one message."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:  # what is missing or spoilt has no common base, from KeyError to those of Rust
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+        if Path(locate(name)).is_dir():
+            raise ParameterError(
+                f"{parameter} = {name!r}: what {locate(name)} holds does not load ({reason}); save the model and its "
+                "tokenizer there again, with their save_pretrained"
+            ) from error
+        raise ParameterError(
+            f"{parameter} = {name!r}: neither the folder {runs.root() / name} nor the hub has it ({reason}). Give a "
+            "local folder with config.json, model.safetensors and a tokenizer; or, if it has been downloaded once, "
+            "work offline with HF_HUB_OFFLINE=1"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the bars of milliseconds and the reports on heads that transformers prints as it loads and saves."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def alternate_layers(depth: int) -> tuple[int, ...]:
+    """The layers that DistilBERT takes of BERT's twelve (Sanh et al. 2019); of another depth every second one."""
+    return (0, 2, 4, 7, 9, 11) if depth == 12 else tuple(range(0, depth, 2))
+
+
+def halve(encoder: BertModel, layers: tuple[int, ...] | None = None) -> DistilBertModel:
+    """Build a student of alternate layers of a BERT encoder, as DistilBERT was (Sanh et al. 2019, section 3).
+
+    Token types and pooler are left out; the embedding of token type 0 is added to the positions, so that
+    a single sentence enters the first layer as it entered the teacher's. The weights are copies.
+
+    Args:
+        encoder: the BERT encoder of L layers.
+        layers: the layers to keep, counted from 0. By default half of them: 0, 2, 4, 7, 9, 11 of 12
+            (DistilBERT's own choice), otherwise 0, 2, 4, ...
+
+    Raises:
+        ValueError: a layer is not one of the encoder's.
+    """
+    bert = encoder.config
+    depth = bert.num_hidden_layers
+    layers = alternate_layers(depth) if layers is None else layers
+    if not layers or not all(0 <= i < depth for i in layers):
+        raise ValueError(f"layers {layers} are not all among the encoder's layers 0 to {depth - 1}")
+    student = DistilBertModel(
+        DistilBertConfig(
+            vocab_size=bert.vocab_size,
+            max_position_embeddings=bert.max_position_embeddings,
+            dim=bert.hidden_size,
+            hidden_dim=bert.intermediate_size,
+            n_heads=bert.num_attention_heads,
+            n_layers=len(layers),
+            activation=bert.hidden_act,
+            dropout=bert.hidden_dropout_prob,
+            attention_dropout=bert.attention_probs_dropout_prob,
+            initializer_range=bert.initializer_range,
+            pad_token_id=bert.pad_token_id,
+        )
+    )
+    source = encoder.state_dict()
+    positions = source["embeddings.position_embeddings.weight"]
+    state = {
+        "embeddings.word_embeddings.weight": source["embeddings.word_embeddings.weight"],
+        "embeddings.position_embeddings.weight": positions + source["embeddings.token_type_embeddings.weight"][0],
+    }
+    renamed = {"embeddings.LayerNorm": "embeddings.LayerNorm"}
+    for new, old in enumerate(layers):
+        for theirs, ours in _LAYER_NAMES.items():
+            renamed[f"encoder.layer.{old}.{theirs}"] = f"transformer.layer.{new}.{ours}"
+    for theirs, ours in renamed.items():
+        for part in ("weight", "bias"):
+            state[f"{ours}.{part}"] = source[f"{theirs}.{part}"]
+    student.load_state_dict(state)
+    return student
+
+
+# A layer's modules in BERT and in DistilBERT.
+_LAYER_NAMES = {
+    "attention.self.query": "attention.q_lin",
+    "attention.self.key": "attention.k_lin",
+    "attention.self.value": "attention.v_lin",
+    "attention.output.dense": "attention.out_lin",
+    "attention.output.LayerNorm": "sa_layer_norm",
+    "intermediate.dense": "ffn.lin1",
+    "output.dense": "ffn.lin2",
+    "output.LayerNorm": "output_layer_norm",
+}

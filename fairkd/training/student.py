@@ -1,0 +1,103 @@
+"""The student's training: distilled from the teacher's stored logits, its instances weighed by a method."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import set_seed
+
+from fairkd import runs
+from fairkd.data import Splits
+from fairkd.experiment import Experiment
+from fairkd.runs import Run
+from fairkd.training import models
+from fairkd.training.callbacks import Reweighting
+from fairkd.training.checks import check
+from fairkd.training.features import logits
+from fairkd.training.task import Task
+from fairkd.training.teacher import (
+    data_code,
+    fine_tune,
+    last_checkpoint,
+    prepare,
+    saved,
+    teacher_identity,
+    write_training,
+)
+from fairkd.weighting import Early
+
+log = logging.getLogger("fairkd")
+
+
+def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Run:
+    """The student trained by the experiment's method: the finished run of the same parameters, or trained now.
+
+    The teacher is taken from its run, or fine-tuned first; so is the early model of a method that has one. The run
+    holds model/, config.yaml, predictions.parquet (the student on all evaluation rows), epochs.parquet (the same after
+    every epoch, and on validation rows), history.parquet and, of a re-weighting method, weights.parquet. Its exits are
+    another run, see `finished.distil`.
+
+    Args:
+        splits: the experiment's data, where `check` has loaded them already.
+
+    Raises:
+        ParameterError, DataError: see `check`.
+    """
+    splits = check(experiment) if splits is None else splits
+    method = experiment.weighting
+    teacher = fine_tune(experiment, splits=splits) if method.uses_teacher else None
+    early = train_student(experiment.early(), splits=splits) if isinstance(method, Early) else None
+
+    def compute(folder: Path) -> None:
+        log.info("no student with these parameters yet: training, method %s", experiment.method)
+        set_seed(experiment.seed)
+        tokenizer = models.load_student_tokenizer(experiment)
+        task = Task.prepare(splits, experiment.max_length, tokenizer)
+        model = models.load_student(experiment, splits.labels)
+        taught = teacher_logits(teacher, splits) if teacher else None
+        trainer, epochs = prepare(
+            model, task, experiment, folder, "student", method=method, teacher_logits=taught
+        )
+        reweighting = None
+        if method.reweights:
+            seen = _train_probabilities(early, task, experiment) if early else None
+            reweighting = Reweighting(trainer, task, experiment, folder / "epoch-weights", seen)
+            trainer.add_callback(reweighting)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        if reweighting:
+            runs.write_table(folder / "weights.parquet", reweighting.table())
+        write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
+
+    with models.quiet():
+        return runs.make(experiment.method, student_identity(experiment), compute)
+
+
+def student_name(experiment: Experiment) -> str:
+    """The run of the experiment's student."""
+    return runs.run_name(experiment.method, student_identity(experiment))
+
+
+def student_identity(experiment: Experiment) -> dict[str, Any]:
+    """What decides the student's run: its own parameters and code, its teacher's and its early model's runs."""
+    method = experiment.weighting
+    of = {}
+    if method.uses_teacher:
+        of["teacher"] = runs.run_name("teacher", teacher_identity(experiment))
+    if isinstance(method, Early):
+        of["early"] = student_name(experiment.early())
+    posterior = type(experiment.exits(2).posterior)
+    code = (__name__, type(method), posterior, *data_code(experiment))
+    return runs.identity(experiment.student_parameters() | of, *code)
+
+
+def teacher_logits(teacher: Run, splits: Splits) -> Tensor:
+    """(N, C) stored logits, in the order of the training rows."""
+    stored = teacher.table("train_logits").set_index("id").loc[splits.train["id"]]
+    return torch.tensor(stored.to_numpy())
+
+
+def _train_probabilities(early: Run, task: Task, experiment: Experiment) -> Tensor:
+    """(N, C) probabilities of a finished run's student on the training rows."""
+    return logits(models.reopen(early.model_folder), task.train, task.tokenizer, bf16=experiment.bf16).softmax(-1)

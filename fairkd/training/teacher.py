@@ -1,0 +1,139 @@
+"""The teacher: fine-tuned on the labels, once for all students that share it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import PreTrainedModel, Trainer, set_seed
+
+from fairkd import evaluation, runs
+from fairkd.data import Splits
+from fairkd.experiment import Experiment
+from fairkd.runs import Run
+from fairkd.training import models
+from fairkd.training.callbacks import EpochResults, Finite
+from fairkd.training.checks import check
+from fairkd.training.features import logits
+from fairkd.training.task import Task
+from fairkd.training.trainer import DistillationTrainer, training_arguments
+
+log = logging.getLogger("fairkd")
+
+
+def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
+    """The teacher fine-tuned on the labels: the finished run of the same parameters, or trained now.
+
+    The run holds model/, config.yaml, metrics.json, predictions.parquet, epochs.parquet, history.parquet and
+    train_logits.parquet, the logits of every training row that students distil from.
+
+    Args:
+        splits: the experiment's data, where `check` has loaded them already.
+
+    Raises:
+        ParameterError, DataError: see `check`.
+    """
+    splits = check(experiment) if splits is None else splits
+
+    def compute(folder: Path) -> None:
+        log.info("no teacher with these parameters yet: fine-tuning %s", experiment.teacher_model)
+        set_seed(experiment.teacher_seed)
+        tokenizer = models.load_tokenizer(experiment.teacher_model, "teacher_model")
+        task = Task.prepare(splits, experiment.max_length, tokenizer)
+        model = models.load_teacher(experiment, splits.labels)
+        trainer, epochs = prepare(model, task, experiment, folder, "teacher")
+        if experiment.teacher_epochs:
+            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        model = saved(trainer, folder)
+        stored = pd.DataFrame(logits(model, task.train, tokenizer, bf16=experiment.bf16).numpy())
+        stored = stored.add_prefix("logit_").assign(id=splits.train["id"])
+        runs.write_table(folder / "train_logits.parquet", stored)
+        write_training(folder, trainer, task, epochs, model, experiment)
+        predictions = pd.read_parquet(folder / "predictions.parquet")
+        reports = {"teacher": evaluation.group_report(predictions, "teacher", attribute=splits.attribute)}
+        write_metrics(folder, splits, reports)
+
+    with models.quiet():
+        return runs.make("teacher", teacher_identity(experiment), compute)
+
+
+def teacher_run(experiment: Experiment) -> Run:
+    """The finished run of the experiment's teacher.
+
+    Raises:
+        MissingRunError: there is none; the message says which notebook makes it.
+    """
+    name = runs.run_name("teacher", teacher_identity(experiment))
+    return runs.find_or_explain(name, "papermill 01_teacher.ipynb out.ipynb")
+
+
+def teacher_identity(experiment: Experiment) -> dict[str, Any]:
+    """What decides the teacher's run; students that differ in their own parameters share it."""
+    return runs.identity(experiment.teacher_parameters(), __name__, *data_code(experiment))
+
+
+def data_code(experiment: Experiment) -> list[str]:
+    """The modules in which a data set's own Python is: its generator, its rule."""
+    return sorted(experiment.data_modules())
+
+
+def prepare(
+    model: PreTrainedModel, task: Task, experiment: Experiment, folder: Path, role: str, **more: Any
+) -> tuple[DistillationTrainer, EpochResults]:
+    """The trainer of a model, "teacher" or "student", and what it keeps of every epoch."""
+    epochs = EpochResults(task, role, folder / "epoch-results")
+    trainer = DistillationTrainer(
+        model,
+        training_arguments(experiment, folder, role),
+        train_dataset=task.train,
+        eval_dataset=task.held_out_tokens,
+        data_collator=task.collate,
+        processing_class=task.tokenizer,
+        compute_metrics=epochs.metrics,
+        callbacks=[epochs, Finite()],
+        **more,
+    )
+    return trainer, epochs
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint of an interrupted training; its state is the file written last."""
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2]))) if complete else None
+
+
+def saved(trainer: Trainer, folder: Path) -> PreTrainedModel:
+    """Save the trained model and read it back: what is reported is what the saved model says."""
+    trainer.save_model(str(folder / "model"))
+    (folder / "model" / "training_args.bin").unlink()  # a pickle that nothing needs
+    return models.reopen(folder / "model")
+
+
+def write_training(
+    folder: Path, trainer: Trainer, task: Task, epochs: EpochResults, model: PreTrainedModel, experiment: Experiment
+) -> None:
+    """What every trained model leaves: history, predictions after every epoch, and the saved model's own."""
+    runs.write_table(folder / "history.parquet", _history(trainer.state.log_history, epochs.model))
+    if (after_epochs := epochs.collect()) is not None:
+        runs.write_table(folder / "epochs.parquet", after_epochs)
+    probs = logits(model, task.evaluation_tokens, task.tokenizer, bf16=experiment.bf16).softmax(-1)
+    table = evaluation.predictions_table(task.evaluation, {epochs.model: probs.numpy()}, task.splits.attribute)
+    runs.write_table(folder / "predictions.parquet", table)
+
+
+def write_metrics(folder: Path, splits: Splits, reports: dict[str, pd.DataFrame]) -> None:
+    """metrics.json: what was dropped of the data, and every model's group report."""
+    told = {model: report.to_dict("index") for model, report in reports.items()}
+    runs.write_json(folder / "metrics.json", {"dropped": splits.dropped} | told)
+
+
+def _history(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:
+    """What the trainer logged of every epoch, a row each: epoch, metric, value, role."""
+    if not log_history:
+        return pd.DataFrame({"epoch": [], "metric": [], "value": [], "role": []})
+    logged = pd.DataFrame(log_history)
+    wanted = [c for c in logged if c == "loss" or (c.startswith("eval_") and not c.endswith(("runtime", "per_second")))]
+    long = logged.melt(id_vars="epoch", value_vars=wanted, var_name="metric").dropna()
+    return long.assign(
+        metric=long["metric"].str.removeprefix("eval_").mask(long["metric"] == "loss", "train_loss"), role=role
+    )

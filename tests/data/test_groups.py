@@ -1,0 +1,127 @@
+import pandas as pd
+import pytest
+
+from fairkd.data import DataError, attribute_name, group_name, has_negation, load, register_rule
+from fairkd.data.registry import RULES
+from fairkd.parameters import ParameterError
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Nobody came.", True),
+        ("He said: no, thanks", True),
+        ("It is nothing!", True),
+        ("She NEVER left", True),
+        ("No-one came", False),  # punctuation goes first, which leaves "Noone"
+        ("I know nobody's name", False),
+        ("He did not go", False),
+        ("Nevertheless, another notion", False),
+        ("", False),
+    ],
+)
+def test_negation_is_the_rule_of_the_literature(text, expected):
+    assert has_negation(text) is expected
+
+
+def test_names_of_groups():
+    assert group_name("neutral", "negation", False) == "neutral, no negation"
+    assert [attribute_name("stars", level) for level in (True, 3, 0, "western")] == [
+        "stars",
+        "stars 3",
+        "stars 0",
+        "western",
+    ]
+
+
+def rows(levels):
+    return [{"review": f"r{i}", "verdict": ("bad", "good")[i % 2], "genre": level} for i, level in enumerate(levels)]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected", "names"),
+    [
+        ([True, False], [True, False], ["no genre", "genre"]),
+        (["true", "False"], [True, False], ["no genre", "genre"]),
+        ([True, True], [True, True], ["no genre", "genre"]),  # both are there, seen or not
+        ([10, 9, 0], [10, 9, 0], ["genre 0", "genre 9", "genre 10"]),
+        (["10", "9"], [10, 9], ["genre 9", "genre 10"]),
+        ([2.0, 1], [2, 1], ["genre 1", "genre 2"]),
+        (["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"]),
+        (["01", "02"], ["01", "02"], ["01", "02"]),
+        (["1.0", "2"], ["1.0", "2"], ["1.0", "2"]),
+    ],
+)
+def test_levels_are_booleans_whole_numbers_or_text(reviews, levels, expected, names):
+    splits = load(reviews(train=rows(levels), test=rows(levels)))
+    assert splits.train["genre"].tolist() == expected
+    assert splits.groups == [f"{label}, {name}" for label in ("bad", "good") for name in names]
+
+
+def test_levels_get_the_names_and_the_order_that_the_entry_states(reviews):
+    attribute = {"name": "area", "column": "genre", "levels": {1: "urban", 0: "rural", 2: "sea"}}
+    splits = load(reviews(train=rows([0, 1, 0]), test=rows(["1"]), attribute=attribute))
+    assert splits.train["area"].tolist() == ["rural", "urban", "rural"] and splits.attribute == "area"
+    assert splits.groups[:3] == ["bad, urban", "bad, rural", "bad, sea"]
+    with pytest.raises(DataError, match="train.jsonl, line 2, area: unknown level 3; allowed by levels: 1, 0, 2"):
+        load(reviews(train=rows([0, 3]), test=rows([1]), attribute=attribute))
+
+
+def test_a_column_of_names_is_no_attribute(reviews):
+    with pytest.raises(DataError, match="genre has 51 levels; groups are made of at most 50"):
+        load(reviews(train=rows([f"name {i}" for i in range(51)])))
+
+
+def test_levels_of_another_kind_in_another_split_are_refused(reviews):
+    with pytest.raises(DataError, match="genre: its levels are of one kind in one split and of another"):
+        load(reviews(train=rows([1, 2]), test=rows(["a", "b"])))
+
+
+def test_words_in_a_column(reviews):
+    attribute = {"name": "praise", "words": ["great", "superb"], "in": "review"}
+    train = [{"review": text, "verdict": "good"} for text in ("GREAT!", "greater", "so, superb")]
+    splits = load(reviews(train=[*train, {"review": "no", "verdict": "bad"}], attribute=attribute))
+    assert splits.train["praise"].tolist() == [True, False, True, False]
+
+
+def test_any_of_some_columns(reviews):
+    attribute = {"name": "identity", "any_of": ["a", "b"], "threshold": 0.5}
+    values = [(0.5, 0), ("0.49", None), (True, 0), ("False", "true"), (None, None)]
+    train = [{"review": f"r{i}", "verdict": ("bad", "good")[i % 2], "a": a, "b": b} for i, (a, b) in enumerate(values)]
+    splits = load(reviews(train=train, test=train, attribute=attribute))
+    assert splits.train["identity"].tolist() == [True, False, True, True]
+    assert splits.dropped["train"] == {"no identity": 1}
+    with pytest.raises(DataError, match="train.jsonl, line 1, column 'a': 'many' is no number"):
+        load(reviews(train=[train[0] | {"a": "many"}], attribute=attribute))
+
+
+def test_a_rule_in_python_sees_all_columns(reviews, monkeypatch):
+    def long_title(frame: pd.DataFrame) -> pd.Series:
+        return frame["title"].str.len().map({3: "short", 4: "long"})
+
+    monkeypatch.setitem(RULES, "length of the title", None)  # forgotten after the test
+    assert register_rule("length of the title")(long_title) is long_title
+    attribute = {"name": "title", "rule": "length of the title"}
+    train = [row | {"title": title} for row, title in zip(rows([1, 1, 1]), ("abc", "abcd", "?"), strict=True)]
+    options = reviews(train=train, test=train, attribute=attribute)
+    splits = load(options)
+    assert splits.train["title"].tolist() == ["short", "long"] and splits.dropped["test"] == {"no title": 1}
+    assert options.data_modules() == [__name__]
+    monkeypatch.setitem(RULES, "length of the title", lambda frame: [1, 2])
+    with pytest.raises(DataError, match="rule 'length of the title': returns no series"):
+        load(options)
+    monkeypatch.delitem(RULES, "length of the title")
+    with pytest.raises(
+        ParameterError, match="attribute: rule = 'length of the title': is not registered; import its module"
+    ):
+        reviews(attribute=attribute)
+
+
+def test_seven_classes_and_three_levels(reviews):
+    names = [f"class {i}" for i in range(7)]
+    train = [{"review": f"r{i}", "verdict": i % 7, "genre": i % 3} for i in range(42)]
+    label = {"column": "verdict", "names": names, "map": dict(enumerate(names))}
+    splits = load(reviews(train=train, test=train[:5], label=label))
+    assert len(splits.groups) == 21 and splits.train["group"].value_counts().tolist() == [2] * 21
+    for row, group in zip(train, splits.train["group"], strict=True):
+        assert group == f"class {row['verdict']}, genre {row['genre']}"

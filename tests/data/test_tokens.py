@@ -1,0 +1,43 @@
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from fairkd import runs
+from fairkd.data import DataOptions, load, tokenize
+from fairkd.data import tokens as tokens_module
+
+
+@pytest.fixture
+def tokenizer():
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "the": 2, "nobody": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", model_max_length=64)
+
+
+@pytest.fixture
+def splits(project):
+    return load(DataOptions(train_examples=240, validation_examples=12, generator_options={"evaluation_per_group": 2}))
+
+
+def test_tokens_are_made_once_for_the_same_texts_and_tokenizer(splits, tokenizer, monkeypatch):
+    first = tokenize(splits.train, splits.entry, tokenizer, 64)
+    assert first["length"][:] == [len(ids) for ids in first["input_ids"]]
+    assert first["labels"][:] == splits.train["label"].tolist() and first["index"][:] == list(range(240))
+    pairs = tokenizer(splits.train["premise"].tolist(), splits.train["hypothesis"].tolist())
+    assert first["input_ids"][:] == pairs["input_ids"]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "__call__", lambda *a, **k: pytest.fail("tokenised again"))
+        again = tokenize(splits.train, splits.entry, tokenizer, 64)
+        assert again.to_dict() == first.to_dict()
+        assert again.cache_files  # mapped from disk
+    assert max(tokenize(splits.train, splits.entry, tokenizer, 8)["length"][:]) == 8
+    other = splits.train.assign(label=2)
+    assert set(tokenize(other, splits.entry, tokenizer, 64)["labels"][:]) == {2}
+
+
+def test_batches_change_nothing(splits, tokenizer, monkeypatch, tmp_path):
+    whole = tokenize(splits.train, splits.entry, tokenizer, 64).to_dict()
+    monkeypatch.setattr(tokens_module, "_BATCH", 7)
+    monkeypatch.setenv("FAIRKD_ROOT", str(tmp_path / "other"))
+    assert tokenize(splits.train, splits.entry, tokenizer, 64).to_dict() == whole
+    assert sorted(path.name for path in (runs.root() / "reports" / "cache").glob("tokens-*/*")) == ["tokens.arrow"]

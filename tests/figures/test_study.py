@@ -1,0 +1,60 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairkd import figures
+
+
+@pytest.fixture
+def report():
+    rows = [("kd", "average", 0.9, 0.88, 0.92), ("kd", "worst_of_means", 0.2, 0.1, 0.4)]
+    rows += [("dedier@3", "average", 0.8, 0.78, 0.82), ("dedier@3", "worst_of_means", 0.6, 0.5, 0.65)]
+    return pd.DataFrame(rows, columns=["student", "row", "value", "low", "high"])
+
+
+def test_average_against_worst_group_has_a_point_with_intervals_for_each_student(report):
+    figure = figures.average_against_worst_group(report)
+    ax = figure.drawing.axes[0]
+    assert len(ax.containers) == 2
+    for container, (x, y) in zip(ax.containers, [(0.9, 0.2), (0.8, 0.6)], strict=True):
+        points, _, bars = container
+        assert (points.get_xdata()[0], points.get_ydata()[0]) == (x, y)
+        assert len(bars) == 2
+    assert "dedier@3 0.800 and 0.600" in figure.alt
+    [vertical] = ax.containers[0][2][1].get_segments()
+    np.testing.assert_allclose(vertical[:, 1], [0.1, 0.4])
+
+
+def test_shifts_are_means_over_seeds_with_a_band(report):
+    sweep = pd.DataFrame(
+        {
+            "student": "laplace@3",
+            "likelihood_temperature": [1.0, 100.0] * 2,
+            "margin_shift": [0.001, 0.2, 0.003, 0.4],
+            "weight_shift": [0.01, 0.1, 0.01, 0.1],
+            "logit_variance": [0.01, 1.0, 0.01, 1.0],
+            "expected": [0.01, 1.0, 0.01, 1.0],
+            "bound": [0.02, 2.0, 0.02, 2.0],
+        }
+    )
+    figure = figures.shifts_by_temperature(sweep)
+    left, right = figure.drawing.axes
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [0.002, 0.3])
+    assert [line.get_label() for line in right.lines] == ["measured", "T d_eff / N", "bound T (C-1)(D+1) / N"]
+    assert left.get_xscale() == left.get_yscale() == "log"
+    assert "from 0.0020 to 0.3000" in figure.alt
+    with pytest.raises(ValueError, match="lacks the columns bound"):
+        figures.shifts_by_temperature(sweep.drop(columns="bound"))
+
+
+def test_agreement_draws_every_instance():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"map_margin": rng.random(50), "dense_margin": rng.random(50)})
+    table = table.assign(kronecker_margin=table["dense_margin"], dense_variance=rng.random(50) + 0.1)
+    table = table.assign(kronecker_variance=2 * table["dense_variance"])
+    figure = figures.agreement(table)
+    shift, variance = figure.drawing.axes
+    points = shift.collections[0].get_offsets()
+    assert len(points) == 50 and np.allclose(points[:, 0], points[:, 1])
+    assert np.allclose(variance.collections[0].get_offsets()[:, 1] / variance.collections[0].get_offsets()[:, 0], 2)
+    assert "Correlation of the shifts 1.000" in figure.alt

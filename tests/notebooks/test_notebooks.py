@@ -1,0 +1,154 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+from papermill.inspection import inspect_notebook
+
+from fairkd import METHODS, Experiment
+from fairkd.benchmark import Benchmark
+from fairkd.study import Study
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
+PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark}
+# Parameters that a notebook's cell states, and what any of its own may be.
+OF_METHODS = {name: field for method in METHODS.values() for name, field in method.model_fields.items()}
+
+
+def cells(path, kind="code"):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def test_there_are_these_notebooks_in_order():
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_teacher.ipynb",
+        "02_student.ipynb",
+        "03_analysis.ipynb",
+        "04_figures.ipynb",
+        "05_study.ipynb",
+        "06_benchmark.ipynb",
+    ]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_parameters_cell_is_short_and_its_own_manual(path):
+    stated = inspect_notebook(str(path))
+    assert 0 < len(stated) <= 12
+    model = PARAMETERS.get(path.stem)
+    known = model.model_fields if model else {**Experiment.model_fields, **OF_METHODS, "profile": 0, "changes": 0}
+    assert set(stated) <= set(known)
+    for name, parameter in stated.items():
+        assert parameter["inferred_type_name"] != "None" and len(parameter["help"]) > 10, name
+    if model:
+        assert list(stated) == list(model.model_fields)
+        assert all(stated[name]["help"] == field.description for name, field in model.model_fields.items())
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_cell_as_it_stands_is_the_demo(path):
+    [cell] = [cell for cell in cells(path) if "parameters" in tags(cell)]
+    namespace = {"In": ["", cell.source]}
+    exec(cell.source, namespace)
+    model = PARAMETERS.get(path.stem)
+    found = model.from_notebook(namespace).experiment if model else Experiment.from_notebook(namespace)
+    assert found.resolved() == Experiment.from_file(ROOT / "params" / "demo.yaml").resolved()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_the_common_skeleton_short_cells_and_outputs(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    places = [text.index(part) for part in ("**Aim.**", "## Theory", "## Practical", "## Discussion")]
+    assert places == sorted(places)
+    for cell in cells(path):
+        assert cell.execution_count is not None
+        assert not any(output.output_type == "error" for output in cell.outputs)
+        assert len(cell.source.splitlines()) <= 12, cell.source
+    compared = [cell for cell in cells(path) if cell.outputs and "nbval-ignore-output" not in tags(cell)]
+    assert compared, "nothing that nbval compares"
+
+
+# A demo of seconds, for every notebook of a report.
+SMALL = """
+train_examples: 240  # few
+evaluation_per_group: 10  # few
+validation_examples: 12  # few
+teacher_model: {encoder}  # tiny
+student_model: null  # its alternate layers
+teacher_epochs: 1  # one
+student_epochs: 2  # the second uses weights
+report_to: none  # nobody looks
+students: [kd, laplace@2]  # two layers
+"""
+CHANGED = {"02_student": "aux_layer = 2", "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']"}
+CHANGED["06_benchmark"] = (
+    "pairs = 64; loop_pairs = 64; map_rows = 300; laplace_rows = 300; widths = [8]; most_rows = 800"
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, encoder):
+    """A project in which the notebooks find a small profile, and one another's runs."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "small.yaml").write_text(SMALL.format(encoder=encoder))
+    return folder
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_twice_in_one_kernel_and_its_second_cell_after_all_others(path, root, monkeypatch):
+    """Run All, Run All again, and once more the cell that reads the parameters: names that cells define are none."""
+    monkeypatch.setenv("FAIRKD_ROOT", str(root))
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    first = next(cell for cell in code if "parameters" in tags(cell))
+    changed = CHANGED.get(path.stem, "").replace("; ", "\n")
+    injected = nbformat.v4.new_code_cell(f"# Parameters\nprofile = {str(root / 'small.yaml')!r}\n{changed}\n")
+    once = [first, injected, *(cell for cell in code if cell is not first)]
+    twice = [] if path.stem == "06_benchmark" else once  # once is minutes
+    notebook.cells = [nbformat.from_dict(cell) for cell in (*once, *twice, once[2])]
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+
+
+def test_a_student_that_make_names_reaches_the_notebook(root, monkeypatch):
+    monkeypatch.setenv("FAIRKD_ROOT", str(root))
+    command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "02_student.ipynb", root / "kd.ipynb"]
+    done = run(command, ["-p", "profile", root / "small.yaml", "-r", "student", "kd"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "kd - plain distillation" in (root / "kd.ipynb").read_text()
+
+
+WRONG = {
+    "aux_layer": ["-p", "aux_layer", "7"],
+    "method": ["-p", "method", "laplas"],
+    "learning_rate": ["-y", "learning_rate: 5e-5"],
+    "seed": ["-p", "seed", "zero"],
+    "aux_layr": ["-p", "aux_layr", "6"],
+    "data": ["-p", "dataset", "mnli", "-p", "data", "./nowhere"],
+    "beta": ["-p", "method", "kd", "-p", "beta", "9"],
+}
+
+
+def run(command, more):
+    return subprocess.run(
+        [*map(str, command), "--no-progress-bar", "-k", "python3", *map(str, more)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"},
+    )
+
+
+@pytest.mark.parametrize("parameter", WRONG)
+def test_a_wrong_parameter_stops_papermill_before_any_training(parameter, project):
+    command = [sys.executable, "-m", "papermill", ROOT / "notebooks" / "02_student.ipynb", project / "out.ipynb"]
+    done = run(command, WRONG[parameter])
+    assert done.returncode == 1
+    assert f"{parameter}" in done.stderr.strip().splitlines()[-1]
+    assert not (project / "reports" / "runs").exists()

@@ -1,0 +1,205 @@
+"""Pages open offline, formulas need no script, figures have their alt text."""
+
+import base64
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("publish", ROOT / "reports" / "publish.py")
+publish = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(publish)
+
+TEXT = r"""# The student
+
+Its weight at the exit $d = 3$, after [DEDIER](https://arxiv.org/abs/2310.18590).
+
+$$
+\begin{aligned}
+H &= \sum_{n=1}^{N} \Lambda_n \otimes \mathbf{x}_n \mathbf{x}_n^\top + \tau I \\
+\hat{y} &= \arg\max_c \operatorname{softmax}(z)_c
+\end{aligned}
+$$
+
+| name | weight |
+|---|---|
+| `kd` | $w_n = 1$ |
+"""
+PNG = base64.b64encode(b"\x89PNG not looked at").decode()
+
+
+def output(kind, data, **metadata):
+    return new_output("display_data", data={kind: data, "text/plain": "plain"}, metadata=metadata)
+
+
+def code(source, *outputs, tags=()):
+    return new_code_cell(source, outputs=list(outputs), execution_count=1, metadata={"tags": list(tags)})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    return folder
+
+
+def page(folder, *cells, name="02_student-laplace@3"):
+    """The page of a notebook with the text above and these cells."""
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(TEXT), *cells]), path)
+    publish.main(["html", str(path), str(path.with_suffix(".html"))])
+    return BeautifulSoup(path.with_suffix(".html").read_text(encoding="utf-8"), "html.parser")
+
+
+def test_formulas_are_mathml(folder):
+    soup = page(folder)
+    assert len(soup.find_all("math")) == 3
+    display = soup.find("math", display="block")
+    assert [tag.name for tag in display.find("munderover")] == ["mo", "mrow", "mrow"]
+    text = display.get_text()
+    assert "⊗" in text and "Λ" in text and "𝐱" in text and "arg\u2009max" in text
+    main = soup.find("main").get_text()
+    assert "\\" not in main and "$" not in main
+    assert soup.find("td").find_next("math").get_text() == "wn=1"
+
+
+@pytest.mark.parametrize(
+    ("latex", "expected"),
+    [
+        (r"z \sim \mathcal{N}(0, I)", "z∼𝒩(0,I)"),
+        (r"\frac{1}{N} \sum_n w_n", "1N∑nwn"),
+        (r"\mathbb{R}^{C \times D}", "ℝC×D"),
+        (r"\begin{pmatrix} a & b \\ c & d \end{pmatrix}", "(abcd)"),
+        (r"\text{if } \operatorname*{arg\,max} p \ne y", "if\xa0arg\u2009maxp≠y"),
+        (r"[\phi; 1]^\top \lVert W \rVert^2", "[ϕ;1]⊤‖W‖2"),
+    ],
+)
+def test_formulas_of_the_method(latex, expected):
+    assert BeautifulSoup(publish.mathml(latex, "inline"), "html.parser").get_text() == expected
+
+
+@pytest.mark.parametrize("latex", [r"\nonsense{x}", r"a & b", r"\left( x"])
+def test_a_formula_that_cannot_be_read_is_named(latex):
+    with pytest.raises(ValueError, match=re.escape(latex)):
+        publish.mathml(latex, "inline")
+
+
+def test_nothing_comes_from_outside(folder):
+    widget = output("application/vnd.jupyter.widget-view+json", {"model_id": "1"})
+    script = output("application/javascript", "fetch('https://example.org')")
+    soup = page(folder, code("draw()", output("image/png", PNG), widget, script))
+    html = str(soup)
+    assert not re.findall(r"""src=["'](?!data:)|url\(\s*["']?http|@import""", html)
+    assert not soup.find_all(["script", "link", "iframe"])
+    assert soup.find("a", href="https://arxiv.org/abs/2310.18590")
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        '<img src="https://example.org/a.png" alt="a">',
+        '<img src="beside.png" alt="a">',
+        '<link rel="stylesheet" href="//example.org/a.css">',
+        '<div style="background: url(http://example.org/a.png)"></div>',
+        '<style>@import "https://example.org/a.css";</style>',
+        '<script src="https://example.org/a.js"></script>',
+    ],
+)
+def test_a_page_that_needs_more_than_itself_is_refused(folder, markup):
+    with pytest.raises(SystemExit, match="outside the page"):
+        page(folder, code("show()", output("text/html", markup)))
+    assert not list(folder.glob("*.html"))
+
+
+def test_alt_text_and_width_come_from_the_output(folder):
+    alt = 'Medians "at" 3 < 6'
+    soup = page(folder, code("draw()", output("image/png", PNG, **{"image/png": {"alt": alt, "width": 864}})))
+    assert (soup.img["alt"], soup.img["width"]) == (alt, "864")
+
+
+def test_figures_of_the_package_keep_their_alt_text(folder):
+    drawing = pytest.importorskip("fairkd.drawing")
+    figure = drawing.Figure(drawing.canvas(1, 1, height=1)[0], "Margins", "The median is 0.3.")
+    data, metadata = figure._repr_mimebundle_()
+    soup = page(folder, code("figure", new_output("display_data", data=data, metadata=metadata)))
+    assert soup.img["alt"] == "Margins. The median is 0.3."
+
+
+def test_tags_hide_inputs_and_cells(folder):
+    shown = new_output("stream", text="an answer\n")
+    soup = page(
+        folder,
+        code("hidden = 1", shown, tags=["hide-input"]),
+        code("removed = 1", new_output("stream", text="gone\n"), tags=["remove-cell"]),
+        code("aux_layer = 6", tags=["injected-parameters"]),
+    )
+    text = soup.get_text()
+    assert "an answer" in text and "hidden" not in text
+    assert "removed" not in text and "gone" not in text
+    assert "aux_layer" in soup.select_one(".celltag_injected-parameters").get_text()
+
+
+def test_a_page_has_a_title_and_leads_back_to_the_index(folder):
+    soup = page(folder)
+    assert soup.title.get_text() == "student laplace@3 (demo)"
+    assert soup.header.a["href"] == "index.html"
+
+
+def test_the_index_links_to_the_pages_in_order(folder):
+    names = ["04_figures", "02_student-laplace@3", "01_teacher", "03_analysis", "02_student-kd"]
+    for name in names:
+        page(folder, name=name)
+    nbformat.write(new_notebook(), folder / "02_student-kd.failed.ipynb")
+    publish.main(["index", str(folder)])
+    soup = BeautifulSoup((folder / "index.html").read_text(encoding="utf-8"), "html.parser")
+    entries = soup.select("li")
+    assert [entry.a["href"] for entry in entries] == [f"{n}.html".replace("@", "%40") for n in sorted(names)]
+    assert {entry.a.get_text() for entry in entries} == {"The student"}
+    assert entries[2].select_one(".name").get_text() == "student laplace@3"
+    assert entries[0].p.get_text().startswith("Its weight at the exit d=3, after DEDIER")
+    assert "demo" in soup.h1.get_text()
+    assert publish.outside_references(str(soup)) == []
+
+
+def test_an_index_of_nothing_is_refused(folder):
+    with pytest.raises(SystemExit, match="no pages in"):
+        publish.main(["index", str(folder)])
+
+
+def test_a_page_is_written_whole_or_not_at_all(folder, monkeypatch):
+    page(folder)
+    target = folder / "02_student-laplace@3.html"
+    before, files = target.read_bytes(), sorted(folder.iterdir())
+
+    def fail(source, destination):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(SystemExit, match="disk full"):
+        page(folder, new_markdown_cell("more"))
+    assert target.read_bytes() == before and sorted(folder.iterdir()) == files
+
+
+def test_students_are_printed_for_make(tmp_path, capsys):
+    (tmp_path / "demo.yaml").write_text("beta: 2.0\nstudents: [kd, dedier@3, laplace@6]\n")
+    publish.main(["students", str(tmp_path / "demo.yaml")])
+    assert capsys.readouterr().out == "kd dedier@3 laplace@6\n"
+
+
+@pytest.mark.parametrize("students", ["kd", "students: kd", "students: []", "students: [kd, kd]", "students: [a b]"])
+def test_students_that_make_cannot_use_are_refused(tmp_path, students):
+    (tmp_path / "bad.yaml").write_text(students)
+    with pytest.raises(SystemExit, match="students|expected one"):
+        publish.main(["students", str(tmp_path / "bad.yaml")])
+
+
+def test_a_profile_that_is_not_there_is_told_those_that_are(tmp_path):
+    (tmp_path / "demo.yaml").write_text("")
+    with pytest.raises(SystemExit, match="there are: demo"):
+        publish.main(["students", str(tmp_path / "nonsense.yaml")])

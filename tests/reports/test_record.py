@@ -1,0 +1,48 @@
+"""Results of record: their tables say the same thing, and every number has an interval."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+RECORD = Path(__file__).resolve().parents[2] / "reports" / "record"
+STUDIES = sorted(path.parent for path in RECORD.glob("*/report.csv"))
+pytestmark = pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
+
+
+def table(folder, name):
+    return pd.read_csv(folder / f"{name}.csv")
+
+
+def test_means_are_those_of_the_runs_and_lie_in_their_intervals(folder):
+    report = table(folder, "report")
+    students = report[report["student"] != "teacher"].set_index(["student", "row"])
+    runs = table(folder, "runs")
+    mean = runs.groupby(["student", "row"])["value"].mean()
+    np.testing.assert_allclose(students["value"], mean.loc[students.index], atol=1e-5)
+    assert (students["seeds"] == runs["seed"].nunique()).all()
+    assert (report["low"] <= report["value"] + 1e-5).all() and (report["value"] <= report["high"] + 1e-5).all()
+    assert report["row"].nunique() >= 12  # average, six groups, two levels, worst group, gap, calibration
+
+
+def test_differences_are_those_of_the_means(folder):
+    report = table(folder, "report").set_index(["student", "row"])["value"]
+    for _, line in table(folder, "differences").iterrows():
+        expected = report[line["student"], line["row"]] - report[line["baseline"], line["row"]]
+        assert line["value"] == pytest.approx(expected, abs=2e-5)
+        assert line["low"] <= line["value"] + 1e-5 and line["value"] <= line["high"] + 1e-5
+
+
+def test_the_bound_holds_on_every_run(folder):
+    sweep = table(folder, "sweep")
+    assert (sweep["logit_variance"] <= sweep["bound"]).all() and (sweep["expected"] <= sweep["bound"]).all()
+    stated = yaml.safe_load((folder / "parameters.yaml").read_text(encoding="utf-8"))
+    assert set(sweep["seed"]) == set(stated["seeds"])
+    assert sweep["likelihood_temperature"].max() == pytest.approx(stated["kd"]["train_examples"])
+
+
+def test_findings_and_the_page_stand_beside_the_tables(folder):
+    assert (folder / "README.md").exists() and (folder / "05_study.html").exists()
+    assert {path.stem for path in folder.glob("*.png")} == {"average_against_worst_group", "shifts", "agreement"}

@@ -1,0 +1,186 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import fairkd
+from fairkd import Experiment, ParameterError, distil, load, study
+from fairkd.evaluation import compare, group_accuracy
+from fairkd.exits.laplace import KroneckerLaplace
+from fairkd.exits.linear import LinearExit
+
+GROUPS = ["a, no", "a, yes", "b, no", "b, yes"]
+
+
+def table(rng, quality, n=400):
+    """Predictions of two classes in four groups, right with the group's probability."""
+    group = np.arange(n) % 4
+    label = group // 2
+    right = rng.random(n) < np.array(quality)[group]
+    top = rng.uniform(0.5, 1, n)
+    one = np.where((label == 1) == right, top, 1 - top)
+    return pd.DataFrame(
+        {
+            "id": [f"e{i}" for i in range(n)],
+            "label": label,
+            "negation": group % 2 == 1,
+            "group": pd.Categorical([GROUPS[g] for g in group], categories=GROUPS),
+            "importance": 1.0,
+            "student_prob_0": 1 - one,
+            "student_prob_1": one,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def tables():
+    rng = np.random.default_rng(0)
+    return {
+        "kd": {s: table(rng, [0.9, 0.5, 0.9, 0.8]) for s in range(4)},
+        "laplace@3": {s: table(rng, [0.9, 0.9, 0.9, 0.8]) for s in range(4)},
+    }
+
+
+@pytest.fixture
+def grid(small):
+    experiment = small.vary(student_epochs=2)
+    return experiment, study.run_grid(experiment, ["kd", "laplace@2"], [0, 1])
+
+
+def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
+    experiment, found = grid
+    assert {spec: list(of_seed) for spec, of_seed in found.items()} == {"kd": [0, 1], "laplace@2": [0, 1]}
+    assert found["laplace@2"][1].folder == distil(experiment.vary(seed=1, method="laplace", aux_layer=2)).folder
+    assert found["laplace@2"][1].of.config["seed"] == 1
+
+
+def test_a_student_with_other_data_is_trained_on_them(small):
+    found = study.run_grid(small.vary(student_epochs=1), ["kd", "kd,train_examples=120"], [0])
+    assert len(found["kd,train_examples=120"][0].table("predictions")) == 60
+    assert found["kd,train_examples=120"][0].of.config["train_examples"] == 120
+    logits = fairkd.teacher_run(small.vary(train_examples=120)).table("train_logits")
+    assert len(logits) == 120
+
+
+@pytest.mark.parametrize(
+    ("students", "seeds", "message"),
+    [
+        (["kd", "laplace@9"], [0], "aux_layer = 9"),
+        (["laplac@1"], [0], "did you mean 'laplace'"),
+        (["laplace@1,temprature=2"], [0], "did you mean 'temperature'"),
+        (["kd,beta=9"], [0], "beta = 9: kd"),
+        (["laplace@1,beta=-1"], [0], "beta = -1"),
+    ],
+)
+def test_a_wrong_grid_stops_before_any_training(small, monkeypatch, students, seeds, message):
+    monkeypatch.setattr(study.grid, "distil", lambda *a, **k: pytest.fail("training began"))
+    with pytest.raises(ParameterError, match=message):
+        study.run_grid(small, students, seeds)
+
+
+def test_epochs_are_chosen_on_validation_rows_alone(grid):
+    experiment, found = grid
+    epochs = found["kd"][0].table("epochs")
+    validation, evaluation = (epochs["split"] == split for split in ("validation", "evaluation"))
+    good, bad = epochs["label"].astype(int), 1 - epochs["label"].clip(upper=1)
+    for c in range(3):  # the first epoch is all right on validation, all wrong on evaluation; the last the reverse
+        first = epochs["epoch"] == 1
+        answer = np.where(validation == first, good, bad)
+        epochs[f"student_prob_{c}"] = (answer == c).astype(float)
+    for selection, epoch in (("last epoch", 2), ("validation average", 1), ("validation worst group", 1)):
+        assert study.chosen_epoch(epochs, selection) == epoch
+    tied = epochs.copy()
+    for c in range(3):  # a worst group of 0 in both epochs, but for the second a better average
+        wrong = validation & (tied["group"].astype(str) == "neutral, negation")
+        tied.loc[wrong, f"student_prob_{c}"] = float(c == 0)
+        tied.loc[validation & (tied["epoch"] == 2) & ~wrong, f"student_prob_{c}"] = (tied["label"] == c).astype(float)
+        tied.loc[validation & (tied["epoch"] == 1) & ~wrong, f"student_prob_{c}"] = float(c == 2)
+    assert study.chosen_epoch(tied, "validation worst group") == 2
+    with pytest.raises(ValueError, match="choose one of last epoch"):
+        study.chosen_epoch(epochs, "best")
+    with pytest.raises(ValueError, match="validation_examples above 0"):
+        study.chosen_epoch(epochs[evaluation], "validation average")
+    last = study.predictions_at(found["kd"][0], "last epoch")
+    assert len(last) == 60
+    expected = found["kd"][0].metrics["student"]["average"]["value"]
+    assert group_accuracy(last)["average"] == pytest.approx(expected)
+
+
+def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
+    experiment, found = grid
+    given = experiment.student("laplace@2")
+    splits = load(given)
+    run = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
+    sweep = run.table("sweep")
+    assert sweep["likelihood_temperature"].iloc[[0, -1]].tolist() == pytest.approx([1, 240])
+    assert sweep["margin_shift"].is_monotonic_increasing
+    assert (sweep["logit_variance"] < sweep["bound"]).all() and (sweep["expected"] < sweep["bound"]).all()
+    assert (sweep["effective_dimension"] < 2 * 17).all()
+    agreement = run.table("agreement")
+    assert set(agreement["id"]) == set(splits.evaluation["id"])
+    # The exact posterior's own margin is what the run's predictions have.
+    stored = found["laplace@2"][0].table("predictions").set_index("id").loc[agreement["id"], "exit2_laplace_margin"]
+    np.testing.assert_allclose(agreement["kronecker_margin"], stored, atol=1e-5)
+    again = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
+    assert again.folder == run.folder
+
+
+def test_the_sweep_by_hand():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(90, 3, generator=generator).double(), torch.randint(3, (90,), generator=generator)
+    experiment = Experiment()
+    sweep = study.temperature_sweep(features, labels, experiment.exits(3), experiment.weighting, [1.0, 30.0])
+    exit = LinearExit.fit(features, labels, 1.0, 3)
+    for _, row in sweep.iterrows():
+        laplace = KroneckerLaplace.fit(exit, features, labels, likelihood_temperature=row["likelihood_temperature"])
+        shift = fairkd.confidence_margin(laplace.predict(features)) - fairkd.confidence_margin(
+            exit.logits(features).softmax(-1)
+        )
+        assert row["margin_shift"] == pytest.approx(shift.abs().mean().item(), rel=1e-6)
+        ours, theirs = (
+            fairkd.instance_weights(p, labels) for p in (laplace.predict(features), exit.logits(features).softmax(-1))
+        )
+        assert row["weight_shift"] == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
+        assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"seeds": [0, 0]}, "each seed once"),
+        ({"seeds": []}, "seeds"),
+        ({"seds": [0]}, "did you mean 'seeds'"),
+        ({"methods": "kd"}, "should be a list"),
+    ],
+)
+def test_a_studys_parameters_are_checked(parameters, message):
+    with pytest.raises(ParameterError, match=message):
+        study.Study(**parameters)
+
+
+def test_a_studys_profile_is_a_file_of_params_with_changes():
+    assert study.Study().experiment.resolved() == Experiment().resolved()
+    assert study.Study(profile="mnli", changes={"seed": 3}).experiment.seed == 3
+    with pytest.raises(ParameterError, match="did you mean 'mnli-mini'"):
+        _ = study.Study(profile="minimal").experiment
+    with pytest.raises(ParameterError, match="did you mean 'seed'"):
+        _ = study.Study(changes={"sed": 3}).experiment
+
+
+def test_a_report_for_reading_and_of_record(tables, project):
+    found = compare(tables, ["kd"])
+    wide = study.pivot(found.report)
+    assert wide.index.tolist() == ["kd", "laplace@3"]
+    assert wide.columns.tolist() == found.report["row"].unique().tolist()
+    value = found.report.set_index(["student", "row"]).loc[("laplace@3", "a, yes")]
+    assert wide.loc["laplace@3", "a, yes"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value)
+    asked = study.Study(record="reports/record/x")
+    assert study.Study().write({"report": found.report}, {}, Experiment()) == []
+    assert asked.write({"report": found.report}, {}, Experiment()) == ["parameters.yaml", "report.csv"]
+    again = pd.read_csv(project / "reports/record/x/report.csv")
+    np.testing.assert_allclose(again["value"], found.report["value"], rtol=1e-5)
+
+
+def test_titles_mark_what_reads_group_labels():
+    assert fairkd.title("group_dro") == "group_dro (reads group labels)"
+    assert fairkd.title("laplace@3,likelihood_temperature=8000") == "laplace@3,likelihood_temperature=8000"

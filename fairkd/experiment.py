@@ -167,7 +167,18 @@ class Experiment(DataOptions, ExitOptions):
         defaults = profile_parameters(profile, changes) | settled
         if "method" in declared:
             return cls(defaults, **given)
-        return cls(defaults | given).read_by_students(given)
+        return cls.of_students(defaults | given).read_by_students(given)
+
+    @classmethod
+    def of_students(cls, parameters: dict[str, Any]) -> Self:
+        """An experiment that stands for its students: as the first of them has it.
+
+        Raises:
+            ParameterError: a parameter is wrong.
+        """
+        students = parameters.get("students", cls.model_fields["students"].default)
+        named = isinstance(students, list) and students and isinstance(students[0], str)
+        return cls(parameters, **({"student": students[0]} if named else {}))
 
     def read_by_students(self, names: dict[str, Any]) -> Self:
         """This experiment, if each of `names` is read by itself or by one of its students.
@@ -292,7 +303,7 @@ class Profiled(Parameters):
         Raises:
             ParameterError: there is no such profile, or a change is wrong.
         """
-        return Experiment(profile_parameters(self.profile, self.changes))
+        return Experiment.of_students(profile_parameters(self.profile, self.changes))
 
 
 def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:

@@ -24,19 +24,20 @@ import torch
 _DECISIVE = ("torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
-def code_digests(*sources: str | type) -> dict[str, str]:
+def code_digests(*sources: str | type | FunctionType) -> dict[str, str]:
     """A digest for every module of fairkd that `sources` import, directly or not, and for the sources themselves.
 
     Args:
-        sources: names of modules, or classes. Of a class its functions count as they are now, redefined in a kernel
-            or not, and the module that it comes from.
+        sources: names of modules, or classes and functions. Of these the code counts as it is now, redefined in a
+            kernel or not, and the module that it comes from.
     """
     found: dict[str, str] = {}
     for source in sources:
         if isinstance(source, str):
             _collect(source, found)
         else:
-            found[f"class {source.__qualname__}"] = _class_digest(source)
+            text = _class_text(source) if isinstance(source, type) else _function_text(source)
+            found[source.__qualname__] = _digest(text)
             if source.__module__ != "__main__":
                 _collect(source.__module__, found)
     return dict(sorted(found.items()))
@@ -117,8 +118,8 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
     return tree
 
 
-def _class_digest(cls: type) -> str:
-    """The digest of a class's functions and plain values, its own and those inherited from outside of pydantic."""
+def _class_text(cls: type) -> str:
+    """The code of a class's functions and plain values, its own and those inherited from outside of pydantic."""
     parts = []
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "pydantic", "abc"):
@@ -130,7 +131,7 @@ def _class_digest(cls: type) -> str:
                 parts.append(f"{name} {_function_text(value)}")
     fields = getattr(cls, "model_fields", {})
     parts += [f"{name} {field.annotation} {field.default!r}" for name, field in fields.items()]
-    return _digest("\n".join(parts))
+    return "\n".join(parts)
 
 
 def _function_text(function: FunctionType) -> str:

@@ -173,8 +173,7 @@ def kept_and_fresh(experiment: Experiment, task: Task) -> tuple[pd.DataFrame, di
     with prepared(experiment.vary(method="kd"), task, kind=_Keeping) as (trainer, clock):
         student = trainer.model
         trainer.kept, trainer.pooling = torch.empty(len(task.train), student.config.hidden_size), experiment.pooling
-        holder, attribute = models.layer_stack(student.base_model)
-        with outputs(getattr(holder, attribute), [layer]) as trainer.hidden:
+        with outputs(student.base_model, [layer]) as trainer.hidden:
             trainer.train()
     seconds["epoch"] = min(clock.epochs)
     start = time.perf_counter()

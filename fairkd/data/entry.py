@@ -183,14 +183,14 @@ class Entry(Parameters):
         return None if self.attribute.rule else [*self.required, *filter(None, (self.id, self.hold_out_by))]
 
     @property
-    def modules(self) -> list[str]:
-        """The Python modules that its generator and its rule come from.
+    def code(self) -> list[Any]:
+        """What of it is written in Python: its generator's class, its rule's function.
 
         Raises:
             ParameterError: one of them is not registered.
         """
         named = {"generator": (self.generator, GENERATORS), "attribute: rule": (self.attribute.rule, RULES)}
-        return [_registered(what, name, among).__module__ for what, (name, among) in named.items() if name]
+        return [_registered(what, name, among) for what, (name, among) in named.items() if name]
 
     def local_path(self) -> Path | None:
         """The folder or file of its source; None of a hub name."""

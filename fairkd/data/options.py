@@ -19,7 +19,7 @@ class DataOptions(Parameters):
         "demo", "a name in params/datasets/, or the path of a .yaml file that describes a data set"
     )
     data: str | None = parameter(None, "hub name or folder, instead of the data set's own source")
-    train_examples: Count | None = parameter(8000, "training rows, drawn at random; null takes all that are left")
+    train_examples: Count | None = parameter(8000, "training rows at most, drawn at random; null takes all")
     evaluation_examples: Count | None = parameter(
         None, "rows of the evaluation split that a finished student is asked, drawn at random; null takes all"
     )
@@ -39,7 +39,7 @@ class DataOptions(Parameters):
         entry = entry_named(dataset)
         if entry.splits.train is None:
             raise ParameterError("has no training split; name it in evaluate_on")
-        _ = entry.modules  # registered, or refused
+        _ = entry.code  # registered, or refused
         return dataset
 
     @field_validator("data")
@@ -65,7 +65,7 @@ class DataOptions(Parameters):
             if further.generator or isinstance(further.splits.evaluation, float):
                 raise ParameterError(f"{name!r} has no evaluation split of its own to read")
             merged_classes(further, entry_named(info.data["dataset"]).labels)
-            _ = further.modules
+            _ = further.code
         return names
 
     @field_validator("generator_options")
@@ -90,9 +90,10 @@ class DataOptions(Parameters):
         kind = generator_of(self.dataset)
         return kind(**self.generator_options) if kind else None
 
-    def data_modules(self) -> list[str]:
-        """The Python modules of the data set's generator and rule."""
-        return self.entry.modules
+    @property
+    def data_code(self) -> list[Any]:
+        """The class of the data set's generator and the function of its rule, where it has them."""
+        return self.entry.code
 
 
 def generator_of(dataset: Any) -> type[Generator] | None:
@@ -141,13 +142,13 @@ def training_identity(options: DataOptions) -> dict[str, Any]:
     }
     identity = {"dataset": entry.name, "entry": entry.decisive()} | sizes
     if generator:
-        return identity | {"generator_options": generator.model_dump(), "data_modules": entry.modules}
+        return identity | {"generator_options": generator.model_dump()}
     named = [
         entry.splits.train,
         entry.splits.evaluation,
         entry.splits.validation if options.validation_examples else None,
     ]
-    return identity | {"source": _content(options, entry, named), "data_modules": entry.modules}
+    return identity | {"source": _content(options, entry, named)}
 
 
 def evaluation_identity(options: DataOptions) -> dict[str, Any]:
@@ -162,7 +163,6 @@ def further_identity(options: DataOptions, entry: Entry) -> dict[str, Any]:
         "entry": entry.decisive(),
         "source": source,
         "max_length": options.max_length,
-        "data_modules": entry.modules,
     }
 
 

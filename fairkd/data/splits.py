@@ -62,7 +62,7 @@ class Splits:
 class EvaluationSet:
     """A further evaluation set: its rows in its own classes and groups, and how a student's classes become its own.
 
-    `merge` is (C of the student, C of the set): probabilities @ merge adds those of classes that are one here.
+    `merge` is (C of the student, C of the set), 1 where a student's class is the set's.
     `identity` says what decides the rows.
     """
 
@@ -106,7 +106,7 @@ def load(options: DataOptions) -> Splits:
         train, validation = _hold_out(train, *sizes, "validation_examples", entry, options.data_seed)
     else:
         validation = read(entry.splits.validation) if sizes[1] else train.head(0)
-        train = _draw(train, sizes[0], "train_examples", options.data_seed)
+        train = _draw(train, sizes[0] and min(sizes[0], len(train)), "train_examples", options.data_seed)
         validation = _draw(validation, sizes[1], "validation_examples", options.data_seed)
     if train["label"].nunique() < 2:
         only = entry.labels[train["label"].iloc[0]]
@@ -172,14 +172,15 @@ def _hold_out(
     """Disjoint random parts of a training split, each in its own order: what is kept, and what is held out of it.
 
     Where the entry says by which column, rows that share its value are held out together or not at all, so that there
-    may be a row or two less than asked. The rows kept do not depend on how many are held out, unless `kept` is None,
-    what is left.
+    may be a row or two less than asked. The rows kept do not depend on how many are held out, unless `kept` is None or
+    more than there are: then it is what is left.
     """
     stated = f"train_examples = {kept}, {name} = {held}"
-    if (kept or 0) + held > len(frame) or (kept is None and held >= len(frame)):
-        raise DataError(
-            f"{stated}: split {entry.splits.train!r} has {len(frame)} labelled rows; null takes all that are left"
-        )
+    if held >= len(frame):
+        raise DataError(f"{stated}: split {entry.splits.train!r} has {len(frame)} labelled rows; hold out fewer")
+    if kept is not None and kept + held > len(frame):
+        log.info("train_examples = %d: %s has %d rows; all that are left are taken", kept, entry.name, len(frame))
+        kept = None
     order = _shuffled(frame, seed)
     column = entry.hold_out_by
     if not column or not held:

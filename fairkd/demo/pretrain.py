@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedModel
 
 from fairkd.demo import corpus
-from fairkd.training.models import halve
+from fairkd.training.halving import halve
 
 ENCODERS = Path(__file__).parent / "encoders"
 

@@ -23,7 +23,7 @@ from fairkd.training import models
 from fairkd.training.checks import check
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.student import student_name, train_student
-from fairkd.training.teacher import data_code, fine_tune, teacher_identity, teacher_run, write_metrics
+from fairkd.training.teacher import fine_tune, teacher_identity, teacher_run, write_metrics
 
 log = logging.getLogger("fairkd")
 
@@ -102,14 +102,20 @@ def evaluate_on(experiment: Experiment, name: str) -> Run:
 
     parameters = {"student": student.folder.name, "set": further.identity}
     with models.quiet():
-        return runs.make("evaluation", runs.identity(parameters, __name__), compute, of=student)
+        return runs.make("evaluation", runs.identity(parameters, __name__, *further.entry.code), compute, of=student)
 
 
 def _asked(run: Run, further: EvaluationSet, experiment: Experiment) -> np.ndarray:
-    """(N, C') probabilities of a run's model on a further set, over that set's classes."""
+    """(N, C') probabilities of a run's model on a further set, over that set's classes.
+
+    Where several of the student's classes are one there, the likeliest stands for them, so that the answer is the
+    translation of the student's own (McCoy et al. 2019, section 4); then all are scaled to sum 1.
+    """
     model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
     tokens = tokenize(further.frame, further.entry, tokenizer, experiment.max_length)
-    return logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1).double().numpy() @ further.merge
+    probs = logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1).double().numpy()
+    merged = (probs[:, :, None] * further.merge).max(axis=1)
+    return merged / merged.sum(axis=1, keepdims=True)
 
 
 def _exits_identity(experiment: Experiment) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def _exits_identity(experiment: Experiment) -> dict[str, Any]:
         "student": student_name(experiment),
         "teacher": runs.run_name("teacher", teacher_identity(experiment)),
     }
-    return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *data_code(experiment))
+    return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *experiment.data_code)
 
 
 def _exits(

@@ -15,10 +15,7 @@ from transformers import (
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertModel,
-    DistilBertConfig,
     DistilBertForSequenceClassification,
-    DistilBertModel,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,6 +29,7 @@ from transformers.utils import logging
 from fairkd import runs
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError
+from fairkd.training.halving import alternate_layers, halve
 
 
 def locate(name: str) -> str:
@@ -119,12 +117,13 @@ def label_order(config: PretrainedConfig, labels: tuple[str, ...], parameter: st
             f"{parameter} = {config.name_or_path!r}: its classifier has {len(names)} labels, the data set "
             f"{len(labels)} ({', '.join(labels)}); name an encoder or a classifier with these labels"
         )
-    if set(names) != set(labels):
+    wanted = [label.lower() for label in labels]
+    if set(names) != set(wanted):
         raise ParameterError(
             f"{parameter} = {config.name_or_path!r}: its labels are {', '.join(names)}, which cannot be matched with "
             f"{', '.join(labels)}; correct id2label in its config.json"
         )
-    return [names.index(label) for label in labels]
+    return [names.index(label) for label in wanted]
 
 
 def layer_stack(encoder: PreTrainedModel) -> nn.ModuleList:
@@ -170,7 +169,7 @@ def _check_files(name: str, said: str) -> None:
         return
 
     def has(*patterns: str) -> bool:
-        return any(True for pattern in patterns for _ in folder.glob(pattern))
+        return any(any(folder.glob(pattern)) for pattern in patterns)
 
     if not has("config.json"):
         raise ParameterError(f"{said}: there is no config.json in {folder}; name the folder that a model was saved to")
@@ -304,72 +303,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def alternate_layers(depth: int) -> tuple[int, ...]:
-    """The layers that DistilBERT takes of BERT's twelve (Sanh et al. 2019); of another depth every second one."""
-    return (0, 2, 4, 7, 9, 11) if depth == 12 else tuple(range(0, depth, 2))
-
-
-def halve(encoder: BertModel, layers: tuple[int, ...] | None = None) -> DistilBertModel:
-    """Build a student of alternate layers of a BERT encoder, as DistilBERT was (Sanh et al. 2019, section 3).
-
-    Token types and pooler are left out; the embedding of token type 0 is added to the positions, so that
-    a single sentence enters the first layer as it entered the teacher's. The weights are copies.
-
-    Args:
-        encoder: the BERT encoder of L layers.
-        layers: the layers to keep, counted from 0. By default half of them: 0, 2, 4, 7, 9, 11 of 12
-            (DistilBERT's own choice), otherwise 0, 2, 4, ...
-
-    Raises:
-        ValueError: a layer is not one of the encoder's.
-    """
-    bert = encoder.config
-    depth = bert.num_hidden_layers
-    layers = alternate_layers(depth) if layers is None else layers
-    if not layers or not all(0 <= i < depth for i in layers):
-        raise ValueError(f"layers {layers} are not all among the encoder's layers 0 to {depth - 1}")
-    student = DistilBertModel(
-        DistilBertConfig(
-            vocab_size=bert.vocab_size,
-            max_position_embeddings=bert.max_position_embeddings,
-            dim=bert.hidden_size,
-            hidden_dim=bert.intermediate_size,
-            n_heads=bert.num_attention_heads,
-            n_layers=len(layers),
-            activation=bert.hidden_act,
-            dropout=bert.hidden_dropout_prob,
-            attention_dropout=bert.attention_probs_dropout_prob,
-            initializer_range=bert.initializer_range,
-            pad_token_id=bert.pad_token_id,
-        )
-    )
-    source = encoder.state_dict()
-    positions = source["embeddings.position_embeddings.weight"]
-    state = {
-        "embeddings.word_embeddings.weight": source["embeddings.word_embeddings.weight"],
-        "embeddings.position_embeddings.weight": positions + source["embeddings.token_type_embeddings.weight"][0],
-    }
-    renamed = {"embeddings.LayerNorm": "embeddings.LayerNorm"}
-    for new, old in enumerate(layers):
-        for theirs, ours in _LAYER_NAMES.items():
-            renamed[f"encoder.layer.{old}.{theirs}"] = f"transformer.layer.{new}.{ours}"
-    for theirs, ours in renamed.items():
-        for part in ("weight", "bias"):
-            state[f"{ours}.{part}"] = source[f"{theirs}.{part}"]
-    student.load_state_dict(state)
-    return student
-
-
-# A layer's modules in BERT and in DistilBERT.
-_LAYER_NAMES = {
-    "attention.self.query": "attention.q_lin",
-    "attention.self.key": "attention.k_lin",
-    "attention.self.value": "attention.v_lin",
-    "attention.output.dense": "attention.out_lin",
-    "attention.output.LayerNorm": "sa_layer_norm",
-    "intermediate.dense": "ffn.lin1",
-    "output.dense": "ffn.lin2",
-    "output.LayerNorm": "output_layer_norm",
-}

@@ -18,7 +18,6 @@ from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.task import Task
 from fairkd.training.teacher import (
-    data_code,
     fine_tune,
     last_checkpoint,
     prepare,
@@ -57,9 +56,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_student(experiment, splits.labels)
         taught = teacher_logits(teacher, splits) if teacher else None
-        trainer, epochs = prepare(
-            model, task, experiment, folder, "student", method=method, teacher_logits=taught
-        )
+        trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
         reweighting = None
         if method.reweights:
             seen = _train_probabilities(early, task, experiment) if early else None
@@ -88,7 +85,7 @@ def student_identity(experiment: Experiment) -> dict[str, Any]:
     if isinstance(method, Early):
         of["early"] = student_name(experiment.early())
     posterior = type(experiment.exits(2).posterior)
-    code = (__name__, type(method), posterior, *data_code(experiment))
+    code = (__name__, type(method), posterior, *experiment.data_code)
     return runs.identity(experiment.student_parameters() | of, *code)
 
 

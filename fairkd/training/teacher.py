@@ -69,12 +69,7 @@ def teacher_run(experiment: Experiment) -> Run:
 
 def teacher_identity(experiment: Experiment) -> dict[str, Any]:
     """What decides the teacher's run; students that differ in their own parameters share it."""
-    return runs.identity(experiment.teacher_parameters(), __name__, *data_code(experiment))
-
-
-def data_code(experiment: Experiment) -> list[str]:
-    """The modules in which a data set's own Python is: its generator, its rule."""
-    return sorted(experiment.data_modules())
+    return runs.identity(experiment.teacher_parameters(), __name__, *experiment.data_code)
 
 
 def prepare(

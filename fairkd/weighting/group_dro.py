@@ -1,6 +1,5 @@
 """Group distributionally robust optimisation (Sagawa et al. 2020): the oracle row, it reads the training groups."""
 
-
 from torch import Tensor
 
 from fairkd.parameters import parameter

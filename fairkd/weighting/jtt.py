@@ -1,6 +1,5 @@
 """Just train twice (Liu et al. 2021, algorithm 1): the errors of an early model are lifted."""
 
-
 import torch
 from torch import Tensor
 

@@ -1,6 +1,5 @@
 """The two rows in which every instance weighs the same."""
 
-
 from fairkd.weighting.method import Distilled, Method, register
 
 

@@ -48,6 +48,7 @@ def rows(levels):
         (["10", "9"], [10, 9], ["genre 9", "genre 10"]),
         ([2.0, 1], [2, 1], ["genre 1", "genre 2"]),
         (["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"]),
+        (["None", "nan", None, "x"], ["None", "nan", "x"], ["None", "nan", "x"]),
         (["01", "02"], ["01", "02"], ["01", "02"]),
         (["1.0", "2"], ["1.0", "2"], ["1.0", "2"]),
     ],
@@ -106,7 +107,7 @@ def test_a_rule_in_python_sees_all_columns(reviews, monkeypatch):
     options = reviews(train=train, test=train, attribute=attribute)
     splits = load(options)
     assert splits.train["title"].tolist() == ["short", "long"] and splits.dropped["test"] == {"no title": 1}
-    assert options.data_modules() == [__name__]
+    assert options.data_code == [long_title]
     monkeypatch.setitem(RULES, "length of the title", lambda frame: [1, 2])
     with pytest.raises(DataError, match="rule 'length of the title': returns no series"):
         load(options)

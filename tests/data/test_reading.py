@@ -194,12 +194,14 @@ def test_classes_that_the_hubs_library_wrote_to_parquet_go_by_their_names(projec
 
 
 def test_whole_numbers_beside_nulls_stay_whole(project, reviews):
-    content = parquet([{"review": "x", "verdict": v, "genre": g} for v, g in [(1, 3), (0, 1), (None, 2), (1, None)]])
+    values = [(1, 1, 3), (2, 0, 1), (3, None, 2), (4, 1, None), (None, 1, 1)]
+    content = parquet([{"review": r, "verdict": v, "genre": g} for r, v, g in values])
     options = reviews(train="no", test=[{"review": "y", "verdict": 0, "genre": 1}],
                       label={"column": "verdict", "names": ["bad", "good"], "map": {0: "bad", 1: "good"}})  # fmt: skip
     (project / "train.parquet").write_bytes(content)
     splits = load(options)
     assert splits.train["label"].tolist() == [1, 0] and splits.train["genre"].tolist() == [3, 1]
+    assert splits.train["review"].tolist() == ["1", "2"]
     assert splits.groups == ["bad, genre 1", "bad, genre 3", "good, genre 1", "good, genre 3"]
 
 

@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 
 from fairkd.evaluation import compare, group_accuracy, group_report, holm, is_correct, paired_difference
+from fairkd.evaluation.scores import Scores
 
 GROUPS = ["a, no", "a, yes", "b, no", "b, yes"]
 
@@ -124,3 +125,28 @@ def test_order_of_rows_does_not_matter_and_other_examples_are_refused(tables):
         compare({"kd": {0: tables["kd"][0], 1: tables["kd"][1].iloc[1:]}}, [])
     with pytest.raises(ValueError, match="run the same seeds"):
         compare({"kd": tables["kd"], "erm": {0: tables["kd"][0]}}, [])
+
+
+def test_the_gap_reaches_as_far_as_average_and_worst_group_together():
+    report = group_report(table(np.random.default_rng(3), [0.9, 0.3, 0.9, 0.8], 2000), n_boot=1)
+    average, worst, gap = (report.loc[row, ["value", "low", "high"]] for row in ("average", "worst_group", "gap"))
+    below = np.hypot(average["value"] - average["low"], worst["high"] - worst["value"])
+    above = np.hypot(average["high"] - average["value"], worst["value"] - worst["low"])
+    assert [gap["low"], gap["high"]] == pytest.approx([gap["value"] - below, gap["value"] + above])
+
+
+def test_a_mean_over_seeds_varies_over_rows_as_resampled_rows_say():
+    rng = np.random.default_rng(4)
+    runs = [table(rng, [0.9, 0.3 + 0.02 * s, 0.9, 0.8], 600) for s in range(3)]
+    influence, _ = Scores.of(runs, "student", "negation", 0, 0)._influence
+    correct = pd.DataFrame({s: is_correct(run) for s, run in enumerate(runs)}).astype(float)
+    group = runs[0]["group"].astype(str)
+    drawn = []
+    for _ in range(1500):
+        rows = rng.integers(600, size=600)
+        right = correct.iloc[rows]
+        worst = right[(group.iloc[rows] == "a, yes").to_numpy()].mean().mean()
+        average = right.mean().mean()
+        drawn.append([average, worst, average - worst])
+    for row, expected in zip(("average", "mean_of_worsts", "gap"), np.std(drawn, axis=0), strict=True):
+        assert np.sqrt((influence.loc[row] ** 2).sum()) == pytest.approx(expected, rel=0.1), row

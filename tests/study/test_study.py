@@ -55,7 +55,7 @@ def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
 
 
 def test_a_student_with_other_data_is_trained_on_them(small):
-    found = study.run_grid(small.vary(student_epochs=1), ["kd", "kd,train_examples=120"], [0])
+    found = study.run_grid(small.vary(method="kd", student_epochs=1), ["kd", "kd,train_examples=120"], [0])
     assert len(found["kd,train_examples=120"][0].table("predictions")) == 60
     assert found["kd,train_examples=120"][0].of.config["train_examples"] == 120
     logits = fairkd.teacher_run(small.vary(train_examples=120)).table("train_logits")
@@ -159,9 +159,9 @@ def test_a_studys_parameters_are_checked(parameters, message):
 
 
 def test_a_studys_profile_is_a_file_of_params_with_changes():
-    assert study.Study().experiment.resolved() == Experiment().resolved()
+    assert study.Study().experiment.resolved() == Experiment().student("kd").resolved()
     assert study.Study(profile="mnli", changes={"seed": 3}).experiment.seed == 3
-    with pytest.raises(ParameterError, match="did you mean 'mnli-mini'"):
+    with pytest.raises(ParameterError, match="did you mean 'mnli'"):
         _ = study.Study(profile="minimal").experiment
     with pytest.raises(ParameterError, match="did you mean 'seed'"):
         _ = study.Study(changes={"sed": 3}).experiment

@@ -10,7 +10,8 @@ from transformers import (
 from fairkd import ParameterError
 from fairkd.data import load, tokenize
 from fairkd.training.features import logits, pooled_states
-from fairkd.training.models import check, halve, load_student, load_teacher, load_tokenizer
+from fairkd.training.halving import halve
+from fairkd.training.models import check, load_student, load_teacher, load_tokenizer
 
 LABELS = ("entailment", "neutral", "contradiction")
 

@@ -5,6 +5,7 @@ student = distil(experiment)
 group_report(student.table("predictions"))
 """
 
+import fairkd._warnings  # noqa: F401
 import fairkd.demo  # noqa: F401  its corpus is a data set
 from fairkd.data import DATASETS, DataError, Entry, has_negation, load, register_generator, register_rule
 from fairkd.evaluation import group_accuracy, group_report, paired_difference, readable

@@ -75,7 +75,9 @@ def _collect(module: str, found: dict[str, str]) -> None:
     path = _file(module)
     if module in found or path is None:
         return
-    digest, imports = _parsed(path, path.stat().st_mtime_ns)
+    loaded = sys.modules.get(module)
+    # What runs is what was loaded: a file edited since has no part in it until its module is loaded again.
+    digest, imports = _parsed(path, id(loaded.__spec__) if loaded else path.stat().st_mtime_ns)
     found[module] = digest
     for name in imports:
         _collect(name, found)
@@ -94,8 +96,8 @@ def _file(module: str) -> Path | None:
 
 
 @cache
-def _parsed(path: Path, changed: int) -> tuple[str, tuple[str, ...]]:
-    """The digest of a source file, and the names in fairkd that it imports; read again when the file has changed."""
+def _parsed(path: Path, state: int) -> tuple[str, tuple[str, ...]]:
+    """The digest of a source file, and the names in fairkd that it imports; read again where `state` is another."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = []
     for node in ast.walk(tree):

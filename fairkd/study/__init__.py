@@ -3,6 +3,7 @@
 Here finished runs are read and set side by side; what trains one is below. No figures are drawn here.
 """
 
+from fairkd.study.circumstances import circumstances, differing
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen_epoch, predictions_at, selection_report
@@ -11,7 +12,9 @@ __all__ = [
     "SELECTIONS",
     "Study",
     "chosen_epoch",
+    "circumstances",
     "comparison",
+    "differing",
     "pivot",
     "posterior_agreement",
     "posterior_tables",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import ProgressCallback, TrainerCallback
 
 from fairkd import evaluation, runs
 from fairkd.experiment import Experiment
@@ -54,6 +54,13 @@ class EpochResults(TrainerCallback):
         """The predictions of all epochs, with the column `epoch`; None of a model that was not trained."""
         parts = sorted(self.folder.glob("*.parquet")) if self.folder.exists() else []
         return pd.concat(map(pd.read_parquet, parts), ignore_index=True) if parts else None
+
+
+class Progress(ProgressCallback):
+    """The trainer's bar, without its dictionaries of numbers, which `EpochResults` says in a line an epoch."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """Nothing."""
 
 
 class Finite(TrainerCallback):

@@ -3,6 +3,7 @@
 Runs of their own: another posterior, predictive or subset of the evaluation rows trains nothing again.
 """
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ def _exits(
         probs[f"exit{layer}"] = head.logits(features["evaluation"][layer]).softmax(-1)
         probs[f"exit{layer}_laplace"] = posterior.probabilities(features["evaluation"][layer])
         tensors |= {f"exit{layer}.{name}": tensor for name, tensor in head.tensors().items()}
-        priors[f"exit{layer}.prior_precision"] = str(head.exit.prior_precision)
-    save_file(tensors, folder / "exits.safetensors", {"pooling": exits.options.pooling} | priors)
+        priors[f"exit{layer}"] = head.exit.prior_precision
+    # One entry, since safetensors writes several in any order.
+    stated = json.dumps({"pooling": exits.options.pooling, "prior_precision": priors})
+    save_file(tensors, folder / "exits.safetensors", {"exits": stated})
     return {name: values.numpy() for name, values in probs.items()}

@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import (
 from transformers.utils import logging
 
 from fairkd import runs
-from fairkd.experiment import Experiment
+from fairkd.experiment import Experiment, read_student
 from fairkd.parameters import ParameterError
 from fairkd.training.halving import alternate_layers, halve
 
@@ -59,10 +59,11 @@ def check(experiment: Experiment, labels: tuple[str, ...]) -> int:
         depth = len(alternate_layers(teacher.num_hidden_layers))
     else:
         depth = _served(experiment, "student_model", labels).num_hidden_layers
-    asked = {"": experiment} | {f"students ({spec}): ": experiment.student(spec) for spec in experiment.students}
-    for where, given in asked.items():
-        if given.aux_layer and given.aux_layer > depth:
-            raise ParameterError(f"{where}aux_layer = {given.aux_layer}: the student has layers 1 to {depth}")
+    asked = {"": experiment.aux_layer}
+    asked |= {f"students ({spec}): ": read_student(spec).get("aux_layer") for spec in experiment.students}
+    for where, layer in asked.items():
+        if layer and layer > depth:
+            raise ParameterError(f"{where}aux_layer = {layer}: the student has layers 1 to {depth}")
     return depth
 
 

@@ -1,18 +1,19 @@
 """The teacher: fine-tuned on the labels, once for all students that share it."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, Trainer, set_seed
+from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
 
 from fairkd import evaluation, runs
 from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
-from fairkd.training.callbacks import EpochResults, Finite
+from fairkd.training.callbacks import EpochResults, Finite, Progress
 from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.task import Task
@@ -85,16 +86,22 @@ def prepare(
         data_collator=task.collate,
         processing_class=task.tokenizer,
         compute_metrics=epochs.metrics,
-        callbacks=[epochs, Finite()],
+        callbacks=[Progress(), epochs, Finite()],
         **more,
     )
+    trainer.remove_callback(PrinterCallback)
     return trainer, epochs
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest complete checkpoint of an interrupted training; its state is the file written last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(complete, key=lambda path: int(path.name.rpartition("-")[2]))) if complete else None
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            return str(path)
+        except (OSError, ValueError):
+            log.warning("%s of %s is incomplete; passed over", path.name, folder.name)
+    return None
 
 
 def saved(trainer: Trainer, folder: Path) -> PreTrainedModel:
@@ -129,6 +136,6 @@ def _history(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:
     logged = pd.DataFrame(log_history)
     wanted = [c for c in logged if c == "loss" or (c.startswith("eval_") and not c.endswith(("runtime", "per_second")))]
     long = logged.melt(id_vars="epoch", value_vars=wanted, var_name="metric").dropna()
-    return long.assign(
-        metric=long["metric"].str.removeprefix("eval_").mask(long["metric"] == "loss", "train_loss"), role=role
-    )
+    metric = long["metric"].str.removeprefix("eval_").mask(long["metric"] == "loss", "train_loss")
+    # In an order of its own: a resumed training has read its log from JSON, with the names sorted.
+    return long.assign(metric=metric, role=role).sort_values(["epoch", "metric"], ignore_index=True)

@@ -41,6 +41,7 @@ def training_arguments(experiment: Experiment, folder: Path, role: str) -> Train
         save_strategy="epoch",
         logging_strategy="epoch",
         save_total_limit=2,  # one to fall back on, where a killed process left the newer one half written
+        disable_tqdm=True,  # callbacks of our own say how far it is
         report_to=experiment.report_to,
         run_name=folder.name.removesuffix(".partial"),
     )

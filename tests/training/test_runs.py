@@ -16,7 +16,7 @@ from fairkd.benchmark import students
 from fairkd.data import load
 from fairkd.evaluation import class_probabilities
 from fairkd.training import callbacks, features, models, task, teacher
-from fairkd.training.student import student_name
+from fairkd.training.student import student_name, train_student
 
 
 def digest(path):
@@ -186,21 +186,47 @@ class Interrupt(TrainerCallback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("method", ["laplace", "group_dro"])
-def test_an_interrupted_training_resumes_to_the_same_numbers(small, project, monkeypatch, method):
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+ALL_FILES = ("metrics.json", "predictions.parquet", "epochs.parquet", "weights.parquet", "history.parquet")
+
+
+@pytest.mark.parametrize(
+    ("method", "stage"),
+    [
+        ("laplace", "in an epoch"),
+        ("laplace", "as the model is saved"),
+        ("laplace", "as the checkpoint is written"),
+        ("group_dro", "in an epoch"),
+        ("avcs", "as the model is saved"),
+        ("jtt", "in an epoch"),
+    ],
+)
+def test_an_interrupted_training_resumes_to_the_same_files(small, project, monkeypatch, method, stage):
     small = small.vary(method=method)
-    student = distil(small)
+    whole = distil(small)
     monkeypatch.setenv("FAIRKD_ROOT", str(project / "again"))
     fine_tune(small)
+    if method == "jtt":
+        train_student(small.early())
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Reweighting, "on_epoch_begin", Interrupt.on_epoch_begin)
+        if stage == "as the model is saved":
+            patch.setattr("fairkd.training.student.saved", interrupted)
+        else:
+            patch.setattr(callbacks.Reweighting, "on_epoch_begin", Interrupt.on_epoch_begin)
         with pytest.raises(KeyboardInterrupt):
             distil(small)
     assert runs.find(student_name(small)) is None
-    assert list(runs.runs_folder().glob(f"{method}-*.partial/checkpoint-*"))
+    checkpoints = sorted(runs.runs_folder().glob(f"{method}-*.partial/checkpoint-*"), key=lambda p: p.stat().st_mtime)
+    assert len(checkpoints) == 2
+    if stage == "as the checkpoint is written":
+        state = checkpoints[-1] / "trainer_state.json"
+        state.write_text(state.read_text()[:100])
     resumed = distil(small)
-    for name in ("metrics.json", "predictions.parquet", "epochs.parquet", "weights.parquet"):
-        assert digest(resumed.path(name)) == digest(student.path(name)), name
+    for name in (*ALL_FILES, "exits.safetensors", "model/model.safetensors"):
+        assert digest(resumed.path(name)) == digest(whole.path(name)), name
 
 
 @pytest.mark.parametrize(

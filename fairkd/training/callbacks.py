@@ -57,10 +57,18 @@ class EpochResults(TrainerCallback):
 
 
 class Progress(ProgressCallback):
-    """The trainer's bar, without its dictionaries of numbers, which `EpochResults` says in a line an epoch."""
+    """The trainer's bar over all steps, without its dictionaries, which `EpochResults` says in a line an epoch."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Refresh every few seconds: a notebook keeps every line."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self.training_bar.mininterval = 5
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """No bar for what takes a part of an epoch."""
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Nothing."""
+        """Nothing: see the class."""
 
 
 class Finite(TrainerCallback):

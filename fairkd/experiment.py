@@ -342,7 +342,7 @@ def read_student(spec: str) -> dict[str, Any]:
     Raises:
         ParameterError: it does not read so, or has an unknown method.
     """
-    match = _ENTRY.fullmatch(spec)
+    match = _ENTRY.fullmatch(spec) if isinstance(spec, str) else None
     if not match:
         raise ParameterError(f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2")
     method, layer, changes = match.groups()

@@ -1,5 +1,6 @@
 """What many tests need: a project root of their own, a very small encoder, an experiment of seconds."""
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -7,6 +8,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from fairkd import Experiment
 from fairkd.demo import corpus
+from tests.predictions import table
 
 DEPTH = 4
 
@@ -70,3 +72,13 @@ def small(project, encoder):
         student_epochs=3,
         report_to="none",
     )
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """{student: {seed: predictions table}}: four seeds of two students, the second better in one group."""
+    rng = np.random.default_rng(0)
+    return {
+        "kd": {s: table(rng, [0.9, 0.5, 0.9, 0.8]) for s in range(4)},
+        "laplace@3": {s: table(rng, [0.9, 0.9, 0.9, 0.8]) for s in range(4)},
+    }

@@ -35,6 +35,7 @@ ROOT = Path(__file__).parents[1]
         ({"students": ["kd", "dedir@3"]}, "unknown method 'dedir'.*did you mean 'dedier'"),
         ({"students": ["laplace@x"]}, "should read method@layer"),
         ({"students": ["laplace@٣"]}, "should read method@layer"),
+        ({"student": 3}, "3 should read method@layer"),
         ({"students": ["kd;touch x"]}, "should read method@layer"),
         ({"students": ["../kd"]}, "should read method@layer"),
         ({"students": ["kd", "kd"]}, "name kd once"),

@@ -1,17 +1,40 @@
 """What is looked at before any training: the data are loaded, the models' configurations read."""
 
+import logging
+
 from fairkd.data import Splits, load
+from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
+from fairkd.parameters import ParameterError
 from fairkd.training import models
+
+log = logging.getLogger("fairkd")
 
 
 def check(experiment: Experiment) -> Splits:
     """Load the data and look at the models' configurations, so that what is wrong is said before any training.
 
     Raises:
-        ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have.
+        ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have,
+            quadrature over too many classes.
         DataError: data that cannot be had or are not what their file says.
     """
     splits = load(experiment)
     models.check(experiment, splits.labels)
+    if len(splits.labels) > QUADRATURE_CLASSES:
+        _check_integration(experiment, len(splits.labels))
     return splits
+
+
+def _check_integration(experiment: Experiment, n_classes: int) -> None:
+    """Say that the predictive of many classes is sampled; refuse another way."""
+    for options in (experiment.exit_options, experiment.finished().options):
+        if options.predictive == "quadrature":
+            raise ParameterError(
+                f"predictive = 'quadrature': at most {QUADRATURE_CLASSES} classes, and the data have {n_classes}; "
+                "choose auto, or mc"
+            )
+    samples = experiment.n_samples
+    log.info(
+        "%d classes: an exit's predictive is integrated by Monte Carlo, %d samples an instance", n_classes, samples
+    )

@@ -179,14 +179,14 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def find_or_explain(name: str, command: str, of: Run | None = None) -> Run:
-    """The finished run of this name, made of the run `of`.
+def find_or_explain(name: str, command: str) -> Run:
+    """The finished run of this name.
 
     Raises:
         MissingRunError: there is none; the message names `command`, which makes it.
     """
     if run := find(name):
-        return Run(run.folder, of)
+        return run
     raise MissingRunError(
         f"no finished run {name} in {runs_folder()}: make it with `{command}` (with the same parameters as here), "
         "or make all that a profile needs with `make reports PROFILE=<name>`"

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from fairkd import evaluation, runs
-from fairkd.data import EvaluationSet, Splits, load_evaluation, tokenize
+from fairkd.data import EvaluationSet, Splits, load, load_evaluation, tokenize
 from fairkd.evaluation import class_probabilities
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
@@ -44,7 +44,11 @@ def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
     """
     splits = check(experiment) if splits is None else splits
     teacher = fine_tune(experiment, splits=splits)
-    student = train_student(experiment, splits=splits)
+    return _read_exits(experiment, splits, teacher, train_student(experiment, splits=splits))
+
+
+def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: Run) -> Run:
+    """The run of a finished student's exits: found, or made now."""
 
     def compute(folder: Path) -> None:
         log.info("fitting the exits of %s", student.folder.name)
@@ -64,16 +68,18 @@ def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
 
 
 def student_run(experiment: Experiment) -> Run:
-    """The finished run of the experiment's student, its exits fitted.
+    """The finished run of the experiment's student; its exits are fitted now if nobody has asked for these before.
 
     Raises:
-        MissingRunError: there is none; the message says which notebook makes it.
+        MissingRunError: the student is not trained yet; the message says which notebook does it.
     """
     command = f"papermill 02_student.ipynb out.ipynb -p method {experiment.method}"
     if experiment.aux_layer:
         command += f" -p aux_layer {experiment.aux_layer}"
     student = runs.find_or_explain(student_name(experiment), command)
-    return runs.find_or_explain(runs.run_name("exits", _exits_identity(experiment)), command, of=student)
+    if found := runs.find(runs.run_name("exits", _exits_identity(experiment))):
+        return Run(found.folder, student)
+    return _read_exits(experiment, load(experiment), teacher_run(experiment), student)
 
 
 def evaluate_on(experiment: Experiment, name: str) -> Run:

@@ -80,7 +80,8 @@ def accuracy_interval(spread: Spread, confidence: float, groups: int = 1) -> tup
     wide = z**2 / spread.n_rows + t**2 * spread.seeds / np.maximum(room, 1e-12)  # no room, no variance
     half = np.sqrt(wide * (room + wide / 4))
     low, high = ((spread.mean + wide / 2 + side * half) / (1 + wide) for side in (-1, 1))
-    return np.clip(low, 0, 1), np.clip(high, 0, 1)
+    # It holds the mean; rounding must not take it out.
+    return np.clip(np.minimum(low, spread.mean), 0, 1), np.clip(np.maximum(high, spread.mean), 0, 1)
 
 
 def difference_interval(spread: Spread, confidence: Array) -> tuple[Array, Array]:

@@ -64,3 +64,11 @@ def test_evaluation_imports_neither_torch_nor_fairlearn():
     code = "import sys, fairkd.evaluation; print([m for m in ('fairlearn', 'sklearn') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("n", [10, 650, 3900])
+def test_an_accuracy_lies_in_its_interval_to_the_last_digit(n):
+    """A figure draws the distance from the one to the other, which must not be negative."""
+    mean = np.linspace(0, 1, 101)
+    low, high = accuracy_interval(Spread(mean, np.zeros(101), 1, np.full(101, float(n))), 0.95)
+    assert (low <= mean).all() and (mean <= high).all()

@@ -9,6 +9,8 @@ SHELL := /bin/bash
 
 PYTHON  ?= python3
 PROFILE ?= demo
+# Students made at a time. More than one pays where a profile has a number of threads that leaves processors free.
+JOBS    ?= 1
 # More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER"; it does not make Make run anything again.
 PAPERMILL_ARGS ?=
 VENV    := .venv
@@ -39,12 +41,12 @@ $(ENV): pyproject.toml
 	@touch $@
 
 demo:  ## the four notebooks on the embedded data, published as reports/demo/index.html
-	@$(MAKE) --no-print-directory reports PROFILE=demo
+	@$(MAKE) --no-print-directory reports PROFILE=demo JOBS=$(shell nproc 2>/dev/null || echo 1)
 
 # Which students there are stands in the profile, so Make learns it in a second call, once there is a .venv.
 reports: $(ENV)  ## the same for any params/NAME.yaml: make reports PROFILE=NAME; does what is not done yet
 	@students=$$($(BIN)/python reports/publish.py students $(PARAMS)) && mkdir -p $(OUT) && \
-	$(MAKE) --no-print-directory pages STUDENTS="$$students"
+	$(MAKE) --no-print-directory -j $(JOBS) pages STUDENTS="$$students"
 
 TEACHER  := $(OUT)/01_teacher.ipynb
 RUNS     := $(STUDENTS:%=$(OUT)/02_student-%.ipynb)
@@ -99,10 +101,10 @@ study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMI
 
 # The benchmark's times differ from run to run; the unit tests run its notebook in small.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
-	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg
+	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -128,7 +128,8 @@ def test_a_notebook_of_several_students_takes_what_one_of_them_reads():
 
 def test_the_demo_profile_is_the_default_and_every_profile_is_valid():
     stated = yaml.safe_load((ROOT / "params" / "demo.yaml").read_text())
-    assert Experiment(stated).resolved() == Experiment().resolved()
+    fixed = {"threads": 1, "instruction_set": "avx2"}  # for the same digits on every machine
+    assert Experiment(stated).resolved() == Experiment().resolved() | fixed
     for profile in (ROOT / "params").glob("*.yaml"):
         Experiment.from_file(profile)
         lines = profile.read_text().splitlines()

@@ -162,7 +162,7 @@ def _resamples(predictions: pd.DataFrame, n_boot: int, seed: int) -> np.ndarray:
 def _nll(counts: np.ndarray, probs: np.ndarray, labels: np.ndarray, importance: np.ndarray) -> np.ndarray:
     """Mean negative log-likelihood (nats) in each resample: (B,)."""
     log_loss = -np.log(np.clip(probs[np.arange(len(labels)), labels], 1e-12, None))
-    sums = counts @ np.stack([importance * log_loss, importance], axis=1).astype(np.float32)  # (B, 2)
+    sums = _sums(counts, np.stack([importance * log_loss, importance], axis=1))  # (B, 2)
     return sums[:, 0] / sums[:, 1]
 
 
@@ -170,6 +170,16 @@ def _ece(counts: np.ndarray, probs: np.ndarray, labels: np.ndarray, importance: 
     """Expected calibration error (Guo et al. 2017, equation 3) in each resample: (B,)."""
     confidence, correct = probs.max(1), probs.argmax(1) == labels
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    excess = np.zeros((len(bins), _BINS), dtype=np.float32)
+    excess = np.zeros((len(bins), _BINS + 1))
     excess[np.arange(len(bins)), bins] = importance * (correct - confidence)
-    return np.abs(counts @ excess).sum(1) / (counts @ importance.astype(np.float32))
+    excess[:, _BINS] = importance
+    sums = _sums(counts, excess)  # (B, bins + 1)
+    return np.abs(sums[:, :_BINS]).sum(1) / sums[:, _BINS]
+
+
+def _sums(counts: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The columns of `values` summed in each resample, (B, N), (N, K) -> (B, K).
+
+    By a plain loop: how a BLAS adds depends on the processor and its threads.
+    """
+    return np.einsum("bn,nk->bk", counts, np.asfortranarray(values, dtype=np.float32))

@@ -7,6 +7,7 @@ from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError
 from fairkd.training import models
+from fairkd.training.arithmetic import choose_instructions
 
 log = logging.getLogger("fairkd")
 
@@ -19,6 +20,7 @@ def check(experiment: Experiment) -> Splits:
             quadrature over too many classes.
         DataError: data that cannot be had or are not what their file says.
     """
+    choose_instructions(experiment)
     splits = load(experiment)
     models.check(experiment, splits.labels)
     if len(splits.labels) > QUADRATURE_CLASSES:

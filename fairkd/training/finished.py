@@ -21,6 +21,7 @@ from fairkd.evaluation import class_probabilities
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
+from fairkd.training.arithmetic import arithmetic
 from fairkd.training.checks import check
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.student import student_name, train_student
@@ -61,9 +62,9 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
         table = evaluation.predictions_table(rows, probs, splits.attribute)
         runs.write_table(folder / "predictions.parquet", table)
         reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
-        write_metrics(folder, splits, reports)
+        write_metrics(folder, splits.dropped, reports)
 
-    with models.quiet():
+    with models.quiet(), arithmetic(experiment):
         return runs.make("exits", _exits_identity(experiment), compute, of=student)
 
 
@@ -104,11 +105,10 @@ def evaluate_on(experiment: Experiment, name: str) -> Run:
         table = evaluation.predictions_table(further.frame, probs, further.attribute)
         runs.write_table(folder / "predictions.parquet", table)
         reports = {who: evaluation.group_report(table, who, attribute=further.attribute) for who in probs}
-        told = {who: report.to_dict("index") for who, report in reports.items()}
-        runs.write_json(folder / "metrics.json", {"dropped": further.dropped} | told)
+        write_metrics(folder, further.dropped, reports)
 
     parameters = {"student": student.folder.name, "set": further.identity}
-    with models.quiet():
+    with models.quiet(), arithmetic(experiment):
         return runs.make("evaluation", runs.identity(parameters, __name__, *further.entry.code), compute, of=student)
 
 

@@ -13,6 +13,7 @@ from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
+from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import Reweighting
 from fairkd.training.checks import check
 from fairkd.training.features import logits
@@ -67,7 +68,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
             runs.write_table(folder / "weights.parquet", reweighting.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
 
-    with models.quiet():
+    with models.quiet(), arithmetic(experiment):
         return runs.make(experiment.method, student_identity(experiment), compute)
 
 

@@ -13,6 +13,7 @@ from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
+from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import EpochResults, Finite, Progress
 from fairkd.training.checks import check
 from fairkd.training.features import logits
@@ -52,9 +53,9 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
         write_training(folder, trainer, task, epochs, model, experiment)
         predictions = pd.read_parquet(folder / "predictions.parquet")
         reports = {"teacher": evaluation.group_report(predictions, "teacher", attribute=splits.attribute)}
-        write_metrics(folder, splits, reports)
+        write_metrics(folder, splits.dropped, reports)
 
-    with models.quiet():
+    with models.quiet(), arithmetic(experiment):
         return runs.make("teacher", teacher_identity(experiment), compute)
 
 
@@ -123,10 +124,13 @@ def write_training(
     runs.write_table(folder / "predictions.parquet", table)
 
 
-def write_metrics(folder: Path, splits: Splits, reports: dict[str, pd.DataFrame]) -> None:
-    """metrics.json: what was dropped of the data, and every model's group report."""
-    told = {model: report.to_dict("index") for model, report in reports.items()}
-    runs.write_json(folder / "metrics.json", {"dropped": splits.dropped} | told)
+def write_metrics(folder: Path, dropped: dict[str, int], reports: dict[str, pd.DataFrame]) -> None:
+    """metrics.json: what was dropped of the data, and every model's group report.
+
+    To nine digits: the last ones of a logarithm depend on the processor.
+    """
+    told = {model: report.round(9).to_dict("index") for model, report in reports.items()}
+    runs.write_json(folder / "metrics.json", {"dropped": dropped} | told)
 
 
 def _history(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:

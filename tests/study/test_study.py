@@ -128,7 +128,7 @@ def test_a_studys_parameters_are_checked(parameters, message):
 
 
 def test_a_studys_profile_is_a_file_of_params_with_changes():
-    assert study.Study().experiment.resolved() == Experiment().student("kd").resolved()
+    assert study.Study().experiment.resolved() == Experiment.from_file("params/demo.yaml", student="kd").resolved()
     assert study.Study(profile="mnli", changes={"seed": 3}).experiment.seed == 3
     with pytest.raises(ParameterError, match="did you mean 'mnli'"):
         _ = study.Study(profile="minimal").experiment

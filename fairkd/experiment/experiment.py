@@ -1,24 +1,23 @@
 """Every parameter of a run, checked before anything is computed.
 
 What all runs share is declared here; what data, exits, a method, a posterior or a generator alone reads is declared
-beside it, and goes by its name all the same: `Experiment(method="dedier", beta=2.0)`. This is also the one place where
-a student's entry, `method@layer,name=value,...`, is read.
+beside it, and goes by its name all the same: `Experiment(method="dedier", beta=2.0)`.
 """
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, PrivateAttr, field_validator
 
 from fairkd import runs
-from fairkd.data import GENERATORS, DataOptions, evaluation_identity, generator_of, training_identity
+from fairkd.data import DataOptions, evaluation_identity, training_identity
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
+from fairkd.experiment.parts import generator_options, named, unread
+from fairkd.experiment.profiles import profile_parameters, read_profile
+from fairkd.experiment.students import read_student
 from fairkd.parameters import (
     NonNegative,
     ParameterError,
-    Parameters,
     Seed,
     Share,
     nearest,
@@ -27,11 +26,9 @@ from fairkd.parameters import (
 )
 from fairkd.weighting import METHODS, Early, Method, Refitted
 
-PARAMS = Path(__file__).parents[1] / "params"
-
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
-_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16"}
+_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16", "threads", "instruction_set"}
 _STUDENT = {"student_model", "student_epochs", "learning_rate", "seed"}
 
 
@@ -65,6 +62,12 @@ class Experiment(DataOptions, ExitOptions):
     warmup_ratio: Share = parameter(0.1, "share of the steps in which the learning rate rises", "BERT's habit")
     weight_decay: NonNegative = parameter(0.01, "AdamW's decoupled decay", "BERT's habit")
     bf16: bool = parameter(False, "bf16 autocast, where the processor or GPU has it")
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = parameter(
+        None, "threads of the processor; null: as many as it offers; they decide the last digits"
+    )
+    instruction_set: Literal["avx2"] | None = parameter(
+        None, "instructions of the processor; null: the newest it has; they decide the last digits"
+    )
     report_to: str = parameter("tensorboard", "tracker of transformers.Trainer, or none")
 
     # Exits
@@ -96,10 +99,10 @@ class Experiment(DataOptions, ExitOptions):
             given |= read_student(given.pop("student"))
         settings = (defaults or {}) | given
         parts = {
-            "method": _named("method", METHODS, settings),
-            "posterior": _named("posterior", POSTERIORS, settings),
+            name: named(name, registry, settings.get(name, type(self).model_fields[name].default))
+            for name, registry in (("method", METHODS), ("posterior", POSTERIORS))
         }
-        wrong = _unread(settings, given, parts, settings.get("dataset", "demo"))
+        wrong = unread(settings, given, type(self).model_fields, parts, settings.get("dataset", "demo"))
         built = {}
         for name, part in parts.items():
             try:
@@ -107,7 +110,7 @@ class Experiment(DataOptions, ExitOptions):
             except ParameterError as error:
                 wrong.append(str(error))
         own = {key: value for key, value in settings.items() if key in type(self).model_fields}
-        own |= _generator_options(settings)
+        own |= generator_options(settings)
         try:
             super().__init__(**own)
         except ParameterError as error:
@@ -147,7 +150,7 @@ class Experiment(DataOptions, ExitOptions):
         Raises:
             ParameterError: the file is no profile, or a parameter is wrong.
         """
-        return cls(_read_profile(Path(path)), **overrides)
+        return cls(read_profile(Path(path)), **overrides)
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> Self:
@@ -186,7 +189,7 @@ class Experiment(DataOptions, ExitOptions):
         Raises:
             ParameterError: one is not.
         """
-        shared = type(self).model_fields.keys() | _generator_options(self._settings).get("generator_options", {}).keys()
+        shared = type(self).model_fields.keys() | generator_options(self._settings).get("generator_options", {}).keys()
         read = set(shared).union(*(self.student(spec).reads for spec in self.students))
         for name in names.keys() - read:
             raise ParameterError(
@@ -236,7 +239,7 @@ class Experiment(DataOptions, ExitOptions):
 
     def _finished_posterior(self) -> Posterior:
         name = self.finished_exits.get("posterior", self.posterior)
-        kind = _named("posterior", POSTERIORS, {"posterior": name})
+        kind = named("posterior", POSTERIORS, name)
         settings = self._settings | self.finished_exits
         return kind(**{key: settings[key] for key in settings.keys() & kind.model_fields.keys()})
 
@@ -279,141 +282,3 @@ class Experiment(DataOptions, ExitOptions):
         for name in sorted({"teacher_model", "student_model"} & chosen.keys()):
             chosen[name] = runs.fingerprint(chosen[name])
         return chosen
-
-
-class Profiled(Parameters):
-    """Parameters that start from a profile: a file of params/, with some of its parameters changed."""
-
-    profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
-    changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
-
-    @classmethod
-    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
-        """The parameters of a notebook, as `Experiment.from_notebook`; what is not among them changes the profile."""
-        declared, injected = stated(namespace)
-        values = declared | injected
-        own = {name: value for name, value in values.items() if name in cls.model_fields}
-        further = {name: value for name, value in values.items() if name not in cls.model_fields}
-        return cls(**(own | {"changes": own.get("changes", {}) | further}))
-
-    @property
-    def experiment(self) -> Experiment:
-        """The profile, changed.
-
-        Raises:
-            ParameterError: there is no such profile, or a change is wrong.
-        """
-        return Experiment.of_students(profile_parameters(self.profile, self.changes))
-
-
-def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a profile, with `changes` on top.
-
-    Args:
-        profile: a file of params/ without .yaml, or the path of one, relative ones taken from the project's folder.
-
-    Raises:
-        ParameterError: there is no such profile, or the file is none.
-    """
-    path = PARAMS / f"{profile}.yaml"
-    if profile.endswith((".yaml", ".yml")):
-        path = Path(profile) if Path(profile).is_file() else runs.root() / profile
-    if not path.is_file():
-        known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
-        raise ParameterError(f"profile = {profile!r}: there is no such file; {nearest(profile, known)}")
-    return _read_profile(path) | changes
-
-
-def _read_profile(path: Path) -> dict[str, Any]:
-    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(parameters, dict):
-        raise ParameterError(f"{path}: expected one 'name: value' a line")
-    return parameters
-
-
-# Nothing that could leave a folder or reach a shell: an entry is also the name of a file.
-_ENTRY = re.compile(r"([a-z]\w*)(?:@([1-9][0-9]{0,3}))?((?:,[a-z]\w*=[\w.+\-\[\], ]+)*)", re.ASCII)
-_BETWEEN_CHANGES = re.compile(r",(?=[a-z]\w*=)", re.ASCII)
-
-
-def read_student(spec: str) -> dict[str, Any]:
-    """The parameters of a students entry, method[@layer][,name=value]...
-
-    Raises:
-        ParameterError: it does not read so, or has an unknown method.
-    """
-    match = _ENTRY.fullmatch(spec) if isinstance(spec, str) else None
-    if not match:
-        raise ParameterError(f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2")
-    method, layer, changes = match.groups()
-    if method not in METHODS:
-        raise ParameterError(f"unknown method {method!r} in {spec!r}; {nearest(method, METHODS)}")
-    parameters = {"method": method} | ({"aux_layer": int(layer)} if layer else {})
-    for change in _BETWEEN_CHANGES.split(changes)[1:]:
-        name, _, value = change.partition("=")
-        if name in parameters or name in {"method", "students"}:
-            raise ParameterError(f"{spec!r}: {name} is said twice, or belongs elsewhere")
-        try:
-            parameters[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ParameterError(f"{spec!r}: {name} = {value!r} is no value") from None
-    return parameters
-
-
-def title(spec: str) -> str:
-    """How a student is named in tables: its entry of `students`, marked where the method reads group labels."""
-    return f"{spec} (reads group labels)" if METHODS[read_student(spec)["method"]].reads_groups else spec
-
-
-def _named(parameter: str, registry: dict[str, type[Parameters]], settings: dict[str, Any]) -> type:
-    """The part that a parameter names."""
-    name = settings.get(parameter, Experiment.model_fields[parameter].default)
-    if name not in registry:
-        allowed = ", ".join(sorted(registry))
-        raise ParameterError(f"{parameter} = {name!r}: is not known; {nearest(str(name), registry)} ({allowed})")
-    return registry[name]
-
-
-def readers(name: str) -> dict[str, type[Parameters]]:
-    """The methods, posteriors and generators that read a parameter, by their names."""
-    everyone = METHODS | POSTERIORS | GENERATORS
-    return {who: part for who, part in everyone.items() if name in part.model_fields}
-
-
-def _unread(settings: dict[str, Any], given: dict[str, Any], parts: dict[str, type], dataset: str) -> list[str]:
-    """A line for every parameter that nobody reads, or that was given to somebody who does not."""
-    read = set(Experiment.model_fields).union(*(part.model_fields for part in parts.values()))
-    read |= _generator_options(settings).get("generator_options", {}).keys()
-    lines = []
-    for name in sorted(settings.keys() - read):
-        who = readers(name)
-        if not who:
-            everything = read | {n for part in (METHODS | POSTERIORS | GENERATORS).values() for n in part.model_fields}
-            lines.append(f"{name}: there is no such parameter; {nearest(name, everything)}")
-        elif name in given:
-            chosen = dataset if set(who) <= set(GENERATORS) else " and ".join(part.name for part in parts.values())
-            lines.append(f"{name} = {settings[name]!r}: {chosen} do not read it; read by {', '.join(sorted(who))}")
-        else:
-            lines += _refused_by_all(name, settings[name], who)
-    return lines
-
-
-def _refused_by_all(name: str, value: Any, who: dict[str, type[Parameters]]) -> list[str]:
-    """Why none of those who read a parameter allows the value; nothing if one does."""
-    why = ""
-    for part in who.values():
-        try:
-            part(**{name: value})
-            return []
-        except ParameterError as error:
-            why = str(error)
-    return [why]
-
-
-def _generator_options(settings: dict[str, Any]) -> dict[str, Any]:
-    """`generator_options` of a generated data set, from the settings that its generator reads."""
-    generator = generator_of(settings.get("dataset", "demo"))
-    if generator is None:
-        return {}
-    own = {name: settings[name] for name in settings.keys() & generator.model_fields.keys()}
-    return {"generator_options": generator(**(settings.get("generator_options", {}) | own)).model_dump()}

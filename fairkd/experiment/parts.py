@@ -1,0 +1,76 @@
+"""Who reads which parameter: methods, posteriors and generators, each with its own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fairkd.data import GENERATORS, generator_of
+from fairkd.exits import POSTERIORS
+from fairkd.parameters import ParameterError, Parameters, nearest
+from fairkd.weighting import METHODS
+
+
+def named(parameter: str, registry: dict[str, type[Parameters]], name: str) -> type:
+    """The part that a parameter names.
+
+    Raises:
+        ParameterError: there is none of this name.
+    """
+    if name not in registry:
+        allowed = ", ".join(sorted(registry))
+        raise ParameterError(f"{parameter} = {name!r}: is not known; {nearest(str(name), registry)} ({allowed})")
+    return registry[name]
+
+
+def readers(name: str) -> dict[str, type[Parameters]]:
+    """The methods, posteriors and generators that read a parameter, by their names."""
+    everyone = METHODS | POSTERIORS | GENERATORS
+    return {who: part for who, part in everyone.items() if name in part.model_fields}
+
+
+def unread(
+    settings: dict[str, Any], given: dict[str, Any], shared: Iterable[str], parts: dict[str, type], dataset: str
+) -> list[str]:
+    """A line for every parameter that nobody reads, or that was given to somebody who does not.
+
+    Args:
+        settings: all parameters.
+        given: those that were given, which must be read; a profile's others may be another method's.
+        shared: names that every experiment reads.
+        parts: the method and the posterior of this one.
+        dataset: its data set.
+    """
+    read = set(shared).union(*(part.model_fields for part in parts.values()))
+    read |= generator_options(settings).get("generator_options", {}).keys()
+    lines = []
+    for name in sorted(settings.keys() - read):
+        who = readers(name)
+        if not who:
+            everything = read | {n for part in (METHODS | POSTERIORS | GENERATORS).values() for n in part.model_fields}
+            lines.append(f"{name}: there is no such parameter; {nearest(name, everything)}")
+        elif name in given:
+            chosen = dataset if set(who) <= set(GENERATORS) else " and ".join(part.name for part in parts.values())
+            lines.append(f"{name} = {settings[name]!r}: {chosen} do not read it; read by {', '.join(sorted(who))}")
+        else:
+            lines += _refused_by_all(name, settings[name], who)
+    return lines
+
+
+def _refused_by_all(name: str, value: Any, who: dict[str, type[Parameters]]) -> list[str]:
+    """Why none of those who read a parameter allows the value; nothing if one does."""
+    why = ""
+    for part in who.values():
+        try:
+            part(**{name: value})
+            return []
+        except ParameterError as error:
+            why = str(error)
+    return [why]
+
+
+def generator_options(settings: dict[str, Any]) -> dict[str, Any]:
+    """`generator_options` of a generated data set, from the settings that its generator reads."""
+    generator = generator_of(settings.get("dataset", "demo"))
+    if generator is None:
+        return {}
+    own = {name: settings[name] for name in settings.keys() & generator.model_fields.keys()}
+    return {"generator_options": generator(**(settings.get("generator_options", {}) | own)).model_dump()}

@@ -1,0 +1,34 @@
+"""Parameters of a notebook that has a profile beside its own."""
+
+from typing import Any, Self
+
+from pydantic import Field
+
+from fairkd.experiment.experiment import Experiment
+from fairkd.experiment.profiles import profile_parameters
+from fairkd.parameters import Parameters, stated
+
+
+class Profiled(Parameters):
+    """Parameters that start from a profile: a file of params/, with some of its parameters changed."""
+
+    profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
+    changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """The parameters of a notebook, as `Experiment.from_notebook`; what is not among them changes the profile."""
+        declared, injected = stated(namespace)
+        values = declared | injected
+        own = {name: value for name, value in values.items() if name in cls.model_fields}
+        further = {name: value for name, value in values.items() if name not in cls.model_fields}
+        return cls(**(own | {"changes": own.get("changes", {}) | further}))
+
+    @property
+    def experiment(self) -> Experiment:
+        """The profile, changed.
+
+        Raises:
+            ParameterError: there is no such profile, or a change is wrong.
+        """
+        return Experiment.of_students(profile_parameters(self.profile, self.changes))

@@ -1,0 +1,42 @@
+"""The one place where a student's entry, `method@layer,name=value,...`, is read."""
+
+import re
+from typing import Any
+
+import yaml
+
+from fairkd.parameters import ParameterError, nearest
+from fairkd.weighting import METHODS
+
+# Nothing that could leave a folder or reach a shell: an entry is also the name of a file.
+_ENTRY = re.compile(r"([a-z]\w*)(?:@([1-9][0-9]{0,3}))?((?:,[a-z]\w*=[\w.+\-\[\], ]+)*)", re.ASCII)
+_BETWEEN_CHANGES = re.compile(r",(?=[a-z]\w*=)", re.ASCII)
+
+
+def read_student(spec: str) -> dict[str, Any]:
+    """The parameters of a students entry, method[@layer][,name=value]...
+
+    Raises:
+        ParameterError: it does not read so, or has an unknown method.
+    """
+    match = _ENTRY.fullmatch(spec) if isinstance(spec, str) else None
+    if not match:
+        raise ParameterError(f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2")
+    method, layer, changes = match.groups()
+    if method not in METHODS:
+        raise ParameterError(f"unknown method {method!r} in {spec!r}; {nearest(method, METHODS)}")
+    parameters = {"method": method} | ({"aux_layer": int(layer)} if layer else {})
+    for change in _BETWEEN_CHANGES.split(changes)[1:]:
+        name, _, value = change.partition("=")
+        if name in parameters or name in {"method", "students"}:
+            raise ParameterError(f"{spec!r}: {name} is said twice, or belongs elsewhere")
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ParameterError(f"{spec!r}: {name} = {value!r} is no value") from None
+    return parameters
+
+
+def title(spec: str) -> str:
+    """How a student is named in tables: its entry of `students`, marked where the method reads group labels."""
+    return f"{spec} (reads group labels)" if METHODS[read_student(spec)["method"]].reads_groups else spec

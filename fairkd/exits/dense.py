@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fairkd.exits.kronecker import augmented_chunks, contrast_basis
-from fairkd.exits.linear import LinearExit, check_features, float64_logits, result_dtype
+from fairkd.exits.linear import LinearExit, check_features, checked_weights, float64_logits, result_dtype
 from fairkd.exits.newton import contrast_hessian
 from fairkd.exits.posterior import LaplacePosterior, Posterior, check_posterior, register_posterior
 
@@ -33,7 +33,13 @@ class DenseLaplace(LaplacePosterior):
 
     @classmethod
     def fit(
-        cls, exit: LinearExit, features: Tensor, labels: Tensor, *, likelihood_temperature: float = 1.0
+        cls,
+        exit: LinearExit,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        likelihood_temperature: float = 1.0,
+        weights: Tensor | None = None,
     ) -> "DenseLaplace":
         """Return the exact Laplace approximation around an exit fitted on these very features and labels.
 
@@ -42,12 +48,14 @@ class DenseLaplace(LaplacePosterior):
             features: (N, D).
             labels: (N,), needed to see that the exit is at its mode.
             likelihood_temperature: T > 0: 1 is exact, N the curvature of a mean loss.
+            weights: (N,) those that the exit was fitted with.
 
         Raises:
             ValueError: as `KroneckerLaplace.fit`.
         """
-        check_posterior(exit, features, labels, likelihood_temperature)
-        hessian = contrast_hessian(float64_logits(exit, features).softmax(-1), features) / likelihood_temperature
+        check_posterior(exit, features, labels, likelihood_temperature, weights)
+        probs = float64_logits(exit, features).softmax(-1)
+        hessian = contrast_hessian(probs, features, checked_weights(weights, features)) / likelihood_temperature
         hessian.diagonal().add_(exit.prior_precision)
         factor = torch.linalg.cholesky(hessian)
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)

@@ -4,7 +4,8 @@ x_n = [phi_n; 1] is (D+1,), and W = [weight | bias] is (C, D+1), so logits are z
 of W. With Lambda_n = diag(p_n) - p_n p_n^T the curvature of sum_n CE(z_n, y_n), in row-major vec(W) order, is
     H_lik = sum_n Lambda_n (x) x_n x_n^T  ~  G (x) A,   G = mean_n Lambda_n  (C, C),   A = sum_n x_n x_n^T  (D+1, D+1).
 A holds the sum over instances and G the mean, so N is counted once (Ritter et al. 2018). The only error is the
-covariance between Lambda_n and x_n x_n^T.
+covariance between Lambda_n and x_n x_n^T. Where instances weigh w_n, sums and means are weighted: an instance of weight
+2 counts as two.
 """
 
 import math
@@ -25,11 +26,13 @@ class Spectrum(NamedTuple):
     vectors: Tensor
 
 
-def gram_spectrum(features: Tensor) -> Spectrum:
-    """Return the spectrum of A = sum_n x_n x_n^T, (D+1, D+1): the constant column is in it."""
+def gram_spectrum(features: Tensor, weights: Tensor | None = None) -> Spectrum:
+    """Return the spectrum of A = sum_n w_n x_n x_n^T, (D+1, D+1): the constant column is in it."""
     width = features.shape[1] + 1
     gram = features.new_zeros(width, width, dtype=torch.float64)
-    for _, x in augmented_chunks(features):
+    for rows, x in augmented_chunks(features):
+        if weights is not None:
+            x *= weights[rows, None].sqrt()
         for start in range(0, width, PANEL):
             columns = slice(start, start + PANEL)
             gram[start:, columns].addmm_(x[:, start:].T, x[:, columns])
@@ -37,13 +40,17 @@ def gram_spectrum(features: Tensor) -> Spectrum:
     return Spectrum(values.clamp(min=0), vectors)
 
 
-def curvature_spectrum(probs: Tensor) -> Spectrum:
+def curvature_spectrum(probs: Tensor, weights: Tensor | None = None) -> Spectrum:
     """Return the spectrum of G = mean_n Lambda_n, (C, C), with the all-ones direction last, its eigenvalue exactly 0.
 
     Softmax does not see the all-ones direction: it has no curvature, only prior. Rounding must not give it some.
     """
     basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
-    mean_curvature = (probs.mean(0).diag() - probs.T @ probs / len(probs)).double()
+    if weights is None:
+        mean_curvature = (probs.mean(0).diag() - probs.T @ probs / len(probs)).double()
+    else:
+        shares = (weights / weights.sum()).to(probs)
+        mean_curvature = ((shares @ probs).diag() - (probs * shares[:, None]).T @ probs).double()
     values, vectors = torch.linalg.eigh(basis.T @ mean_curvature @ basis)
     ones = basis.new_full((len(basis), 1), len(basis) ** -0.5)
     return Spectrum(torch.cat([values.clamp(min=0), values.new_zeros(1)]), torch.cat([basis @ vectors, ones], dim=1))
@@ -60,11 +67,11 @@ def augmented_chunks(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield the rows and their [phi; 1] in float64, (n, D+1). The memory is used again: copy what is to be kept."""
     n, width = features.shape
     rows = max(1, CHUNK // (width + 1))
-    buffer = features.new_ones(min(rows, n), width + 1, dtype=torch.float64)
+    buffer = features.new_empty(min(rows, n), width + 1, dtype=torch.float64)
     for start in range(0, n, rows):
         part = features[start : start + rows].detach()
         x = buffer[: len(part)]
-        x[:, :-1] = part
+        x[:, :-1], x[:, -1] = part, 1
         yield slice(start, start + len(part)), x
 
 

@@ -12,6 +12,8 @@ both posteriors are diagonal in R (x) Q, with eigenvalues
     prior "factored":  (g_i + sqrt(tau)) (a_j / T + sqrt(tau))                Meronen et al.'s damping; more precise
 and the logits of an instance have covariance  sum_i (sum_j (Q^T x)_j^2 / eigenvalue_ij) r_i r_i^T.
 
+Where the exit was fitted with weights w_n, they are in G, A and the likelihood as there: see `kronecker`.
+
 T is `likelihood_temperature`: 1 is the posterior, N the curvature of a mean loss. It tempers the curvature alone: the
 exit remains the MAP of the untempered objective, so the sweep over T changes the spread and never the centre.
 """
@@ -25,7 +27,16 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fairkd.exits.kronecker import Spectrum, augmented_chunks, curvature_spectrum, gram_spectrum
-from fairkd.exits.linear import LinearExit, check_data, check_features, fit_with_gram, float64_logits, result_dtype
+from fairkd.exits.linear import (
+    LinearExit,
+    check_data,
+    check_features,
+    checked_weights,
+    float64_logits,
+    result_dtype,
+    solve,
+)
+from fairkd.exits.newton import Problem
 from fairkd.exits.posterior import LaplacePosterior, Posterior, check_posterior, register_posterior
 from fairkd.parameters import parameter
 
@@ -42,7 +53,7 @@ class KroneckerLaplace(LaplacePosterior):
         prior: "exact" or "factored".
         curvature: spectrum of G, the all-ones direction last with eigenvalue 0.
         gram: spectrum of A.
-        log_likelihood: sum_n log p(y_n | x_n) at the exit, in nats.
+        log_likelihood: sum_n w_n log p(y_n | x_n) at the exit, in nats.
     """
 
     exit: LinearExit
@@ -61,6 +72,7 @@ class KroneckerLaplace(LaplacePosterior):
         *,
         likelihood_temperature: float = 1.0,
         prior: str = "exact",
+        weights: Tensor | None = None,
     ) -> "KroneckerLaplace":
         """Return the Laplace approximation around an exit fitted on these very features and labels.
 
@@ -70,6 +82,7 @@ class KroneckerLaplace(LaplacePosterior):
             labels: (N,), needed to see that the exit is at its mode.
             likelihood_temperature: T > 0, see the module; N gives the curvature of a mean loss.
             prior: "exact" or "factored".
+            weights: (N,) those that the exit was fitted with.
 
         Raises:
             ValueError: the exit is off its mode on these data (relative gradient norm above 1e-7), a temperature not
@@ -77,8 +90,10 @@ class KroneckerLaplace(LaplacePosterior):
         """
         if prior not in PRIORS:
             raise ValueError(f"prior is {prior!r}; choose one of {', '.join(PRIORS)}")
-        check_posterior(exit, features, labels, likelihood_temperature)
-        return _around(exit, features, labels, gram_spectrum(features), likelihood_temperature, prior)
+        check_posterior(exit, features, labels, likelihood_temperature, weights)
+        weights = checked_weights(weights, features)
+        problem = Problem(features, labels, exit.prior_precision, weights)
+        return _around(exit, problem, gram_spectrum(features, weights), likelihood_temperature, prior)
 
     @property
     def eigenvalues(self) -> Tensor:
@@ -136,6 +151,7 @@ def select_prior_precision(
     n_classes: int | None = None,
     *,
     bounds: tuple[float, float] = (1e-4, 1e6),
+    weights: Tensor | None = None,
 ) -> tuple[LinearExit, float]:
     """Return the exit and the prior precision tau of largest evidence, the exit refitted at every tau tried.
 
@@ -149,6 +165,7 @@ def select_prior_precision(
         labels: (N,).
         n_classes: C; by default one more than the largest label.
         bounds: smallest and largest tau tried.
+        weights: (N,) as of `LinearExit.fit`.
 
     Raises:
         ValueError: bounds that are not 0 < low < high, features or labels that `LinearExit.fit` refuses.
@@ -157,13 +174,15 @@ def select_prior_precision(
     if not 0 < low < high < math.inf:
         raise ValueError(f"bounds are {bounds}; they must be two finite numbers, 0 < low < high")
     n_classes = check_data(features, labels, n_classes)
-    gram = gram_spectrum(features)
+    weights = checked_weights(weights, features)
+    gram = gram_spectrum(features, weights)
     best: tuple[float, LinearExit | None] = (-math.inf, None)
 
     def cost(log_tau: float) -> float:
         nonlocal best
-        exit = fit_with_gram(features, labels, math.exp(log_tau), n_classes, gram, best[1])
-        evidence = _around(exit, features, labels, gram, 1.0, "exact").log_marginal_likelihood()
+        problem = Problem(features, labels, math.exp(log_tau), weights)
+        exit = solve(problem, n_classes, gram, best[1])
+        evidence = _around(exit, problem, gram, 1.0, "exact").log_marginal_likelihood()
         best = max(best, (evidence, exit), key=lambda pair: pair[0])
         return -evidence
 
@@ -171,12 +190,12 @@ def select_prior_precision(
     return best[1], best[1].prior_precision
 
 
-def _around(
-    exit: LinearExit, features: Tensor, labels: Tensor, gram: Spectrum, temperature: float, prior: str
-) -> KroneckerLaplace:
-    log_probs = float64_logits(exit, features).log_softmax(-1)  # (N, C)
-    log_likelihood = log_probs.gather(1, labels[:, None].long()).sum().item()
-    return KroneckerLaplace(exit, temperature, prior, curvature_spectrum(log_probs.exp()), gram, log_likelihood)
+def _around(exit: LinearExit, problem: Problem, gram: Spectrum, temperature: float, prior: str) -> KroneckerLaplace:
+    log_probs = float64_logits(exit, problem.features).log_softmax(-1)  # (N, C)
+    gold = log_probs.gather(1, problem.labels[:, None].long()).squeeze(1)
+    log_likelihood = (gold if problem.weights is None else gold * problem.weights).sum().item()
+    curvature = curvature_spectrum(log_probs.exp(), problem.weights)
+    return KroneckerLaplace(exit, temperature, prior, curvature, gram, log_likelihood)
 
 
 @register_posterior

@@ -1,8 +1,8 @@
 """Linear exits at their maximum a posteriori (MAP).
 
-The objective is  f(W) = sum_n CE(W x_n, y_n) + tau/2 ||W||^2  with W = [weight | bias] and x_n = [phi_n; 1]: a sum
-and not a mean, and a prior on weights and bias alike. It is strictly convex, so the optimum is one point whatever the
-start.
+The objective is  f(W) = sum_n w_n CE(W x_n, y_n) + tau/2 ||W - M||^2  with W = [weight | bias] and x_n = [phi_n; 1]:
+a sum and not a mean, and a prior on weights and bias alike. Instances weigh w_n = 1 and the prior's mean M is 0 unless
+given. It is strictly convex, so the optimum is one point whatever the start.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairkd.exits.kronecker import Spectrum, augmented_chunks, feature_norm, gram_spectrum
-from fairkd.exits.newton import evaluate, minimise
+from fairkd.exits.newton import Problem, evaluate, minimise
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +38,16 @@ class LinearExit:
 
     @classmethod
     def fit(
-        cls, features: Tensor, labels: Tensor, prior_precision: float = 1.0, n_classes: int | None = None
+        cls,
+        features: Tensor,
+        labels: Tensor,
+        prior_precision: float = 1.0,
+        n_classes: int | None = None,
+        *,
+        weights: Tensor | None = None,
+        towards: "LinearExit | None" = None,
     ) -> "LinearExit":
-        """Return the exit that minimises sum_n CE(W x_n, y_n) + tau/2 ||W||^2.
+        """Return the exit that minimises sum_n w_n CE(W x_n, y_n) + tau/2 ||W - M||^2.
 
         Deterministic, in float64 whatever the features' dtype. It ends at a relative gradient norm of 1e-9, see
         `relative_gradient_norm`.
@@ -50,15 +57,23 @@ class LinearExit:
             labels: (N,) classes 0..C-1, integers.
             prior_precision: tau > 0, on weights and bias alike.
             n_classes: C; by default one more than the largest label.
+            weights: (N,) w_n, at least 0, some above; None is 1: an instance of weight 2 counts as two.
+            towards: the exit whose weight and bias are the prior's mean M; None is 0. A posterior is of an exit with
+                M = 0 alone.
 
         Raises:
             ValueError: empty or non-finite features, labels that are no classes, a prior precision that is not
-                above 0.
+                above 0, weights that are none, another exit's shape.
             RuntimeError: the gradient norm was not reached.
         """
         check_prior_precision(prior_precision)
         n_classes = check_data(features, labels, n_classes)
-        return fit_with_gram(features, labels, prior_precision, n_classes, gram_spectrum(features))
+        weights = checked_weights(weights, features)
+        if towards is not None and towards.weight.shape != (n_classes, features.shape[1]):
+            raise ValueError(f"towards has weights {tuple(towards.weight.shape)}, not {(n_classes, features.shape[1])}")
+        mean = None if towards is None else towards.stacked
+        problem = Problem(features, labels, prior_precision, weights, mean)
+        return solve(problem, n_classes, gram_spectrum(features, weights), towards)
 
     @property
     def stacked(self) -> Tensor:
@@ -70,29 +85,29 @@ class LinearExit:
         check_features(features, self.weight.shape[1])
         return float64_logits(self, features).to(result_dtype(features))
 
-    def relative_gradient_norm(self, features: Tensor, labels: Tensor) -> float:
-        """Return ||grad f|| / (||P - Y|| ||X|| + tau ||W||) on these data, Frobenius norms; 0 is the mode.
+    def relative_gradient_norm(self, features: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+        """Return ||grad f|| / (||w (P - Y)|| ||X|| + tau ||W||) on these data, Frobenius norms; 0 is the mode.
 
         The denominator bounds the two terms of the gradient (Cauchy-Schwarz), so the ratio lies in [0, 1] and does
-        not depend on N or on the features' unit. The exit's own fit ends at 1e-9.
+        not depend on N or on the features' unit. The exit's own fit ends at 1e-9. M = 0 here.
 
         Raises:
             ValueError: as `fit`, and features of another width than the exit's.
         """
         check_data(features, labels, self.weight.shape[0], self.weight.shape[1])
-        return evaluate(self.stacked, features, labels, self.prior_precision, feature_norm(features)).residual
+        problem = Problem(features, labels, self.prior_precision, checked_weights(weights, features))
+        return evaluate(self.stacked, problem, feature_norm(features)).residual
 
 
-def fit_with_gram(
-    features: Tensor, labels: Tensor, tau: float, n_classes: int, gram: Spectrum, start: LinearExit | None = None
-) -> LinearExit:
-    """Fit on checked data with the spectrum of A at hand, which serves every prior precision, from any start."""
+def solve(problem: Problem, n_classes: int, gram: Spectrum, start: LinearExit | None = None) -> LinearExit:
+    """Fit a checked problem with the spectrum of A at hand, which serves every prior precision, from any start."""
+    features = problem.features
     if start is None:
         first = features.new_zeros(n_classes, features.shape[1] + 1, dtype=torch.float64)
     else:
         first = start.stacked
-    weight = minimise(features, labels, tau, gram, first)
-    return LinearExit(weight[:, :-1].clone(), weight[:, -1].clone(), tau)
+    weight = minimise(problem, gram, first)
+    return LinearExit(weight[:, :-1].clone(), weight[:, -1].clone(), problem.tau)
 
 
 def float64_logits(exit: LinearExit, features: Tensor) -> Tensor:
@@ -122,6 +137,19 @@ def check_features(features: Tensor, width: int | None = None) -> None:
         raise ValueError(f"features have width {features.shape[1]}, the exit {width}; take them from the exit's layer")
     if not math.isfinite(feature_norm(features)):
         raise ValueError("features hold NaN or infinity; look for a diverged model or half-precision overflow")
+
+
+def checked_weights(weights: Tensor | None, features: Tensor) -> Tensor | None:
+    """The weights (N,) in float64 beside the features; refuse what are none."""
+    if weights is None:
+        return None
+    if weights.shape != features.shape[:1]:
+        raise ValueError(f"weights have shape {tuple(weights.shape)}; they must be ({len(features)},), one a row")
+    weights = weights.to(features.device, torch.float64)
+    if not (weights.isfinite().all() and weights.min() >= 0 and weights.max() > 0):
+        low, high = (float(value) for value in weights.aminmax())
+        raise ValueError(f"weights run from {low:g} to {high:g}; they must be finite, at least 0, and not all 0")
+    return weights
 
 
 def check_data(features: Tensor, labels: Tensor, n_classes: int | None, width: int | None = None) -> int:

@@ -1,7 +1,7 @@
 """Damped Newton-CG for the MAP of a linear softmax head.
 
-The objective is  f(W) = sum_n CE(W x_n, y_n) + tau/2 ||W||^2, with Hessian  sum_n Lambda_n (x) x_n x_n^T + tau I
-(notation of `kronecker`). Newton steps are solved by conjugate gradients, preconditioned with the Kronecker
+The objective is  f(W) = sum_n w_n CE(W x_n, y_n) + tau/2 ||W - M||^2, with Hessian  sum_n w_n Lambda_n (x) x_n x_n^T
++ tau I (notation of `kronecker`; weights w_n are 1 and the prior's mean M is 0 unless given). Newton steps are solved by conjugate gradients, preconditioned with the Kronecker
 approximation of that Hessian, so nothing larger than (D+1, D+1) and one chunk of features in float64 is held. On
 nearly separable data, where that approximation is poor, the preconditioner is the Hessian of the contrasts itself,
 ((C-1)(D+1))^2 numbers.
@@ -23,6 +23,24 @@ MAX_CG = 40  # of the same cost as one exact Hessian, about
 Operator = Callable[[Tensor], Tensor]
 
 
+class Problem(NamedTuple):
+    """What a head is fitted to.
+
+    Attributes:
+        features: (N, D).
+        labels: (N,).
+        tau: prior precision.
+        weights: (N,) float64 weights of the instances; None is 1.
+        mean: (C, D+1) the prior's mean; None is 0.
+    """
+
+    features: Tensor
+    labels: Tensor
+    tau: float
+    weights: Tensor | None = None
+    mean: Tensor | None = None
+
+
 class Evaluation(NamedTuple):
     """The objective at one W."""
 
@@ -32,49 +50,52 @@ class Evaluation(NamedTuple):
     residual: float  # relative gradient norm
 
 
-def minimise(features: Tensor, labels: Tensor, tau: float, gram: Spectrum, start: Tensor) -> Tensor:
+def minimise(problem: Problem, gram: Spectrum, start: Tensor) -> Tensor:
     """Return the (C, D+1) minimiser of f to a relative gradient norm of 1e-9, from `start`; `gram` is A's spectrum."""
-    norm = feature_norm(features)
-    weight, here = start, evaluate(start, features, labels, tau, norm)
+    norm = feature_norm(problem.features)
+    weight, here = start, evaluate(start, problem, norm)
     dense = False
     for _ in range(MAX_NEWTON):
         if here.residual <= TOLERANCE:
             return weight
-        inverse = _dense_inverse(here.probs, features, tau) if dense else _kronecker_inverse(here.probs, gram, tau)
-        step, solved = _newton_step(here, features, tau, inverse)
+        inverse = _dense_inverse(here.probs, problem) if dense else _kronecker_inverse(here.probs, gram, problem)
+        step, solved = _newton_step(here, problem, inverse)
         dense = dense or not solved
-        found = _line_search(weight, step, here, lambda w: evaluate(w, features, labels, tau, norm))
+        found = _line_search(weight, step, here, lambda w: evaluate(w, problem, norm))
         if found is None:
             break
         weight, here = found
     raise RuntimeError(
         f"LinearExit.fit stopped at a relative gradient norm of {here.residual:.1e}, above {TOLERANCE:.0e}; "
-        f"rescale the features or raise prior_precision (now {tau:g})"
+        f"rescale the features or raise prior_precision (now {problem.tau:g})"
     )
 
 
-def evaluate(weight: Tensor, features: Tensor, labels: Tensor, tau: float, norm: float) -> Evaluation:
+def evaluate(weight: Tensor, problem: Problem, norm: float) -> Evaluation:
     """Return the objective, its gradient and the probabilities at W in one pass; `norm` is `feature_norm`."""
-    value = tau / 2 * weight.square().sum().item()
-    gradient = tau * weight
-    probs = weight.new_empty(len(features), len(weight))
+    apart = weight if problem.mean is None else weight - problem.mean
+    value = problem.tau / 2 * apart.square().sum().item()
+    gradient = problem.tau * apart
+    probs = weight.new_empty(len(problem.features), len(weight))
     errors = 0.0
-    for rows, x in augmented_chunks(features):
-        label = labels[rows, None].long()
+    for rows, x in augmented_chunks(problem.features):
+        label = problem.labels[rows, None].long()
         log_probs = (x @ weight.T).log_softmax(-1)  # (n, C)
         probs[rows] = log_probs.exp()
         error = probs[rows].scatter(1, label, 0.0)
         missed = error.sum(1, keepdim=True)  # 1 - p_y, without the cancellation as p_y nears 1
         error.scatter_(1, label, -missed)
         losses = torch.where(missed < 0.5, -(-missed).log1p(), -log_probs.gather(1, label))  # (n, 1)
+        if problem.weights is not None:
+            losses, error = (part * problem.weights[rows, None] for part in (losses, error))
         value += losses.sum().item()
         gradient.addmm_(error.T, x)
         errors += error.square().sum().item()
-    scale = math.sqrt(errors) * norm + tau * weight.norm().item()
+    scale = math.sqrt(errors) * norm + problem.tau * apart.norm().item()
     return Evaluation(value, gradient, probs, gradient.norm().item() / scale)
 
 
-def _newton_step(here: Evaluation, features: Tensor, tau: float, inverse: Operator) -> tuple[Tensor, bool]:
+def _newton_step(here: Evaluation, problem: Problem, inverse: Operator) -> tuple[Tensor, bool]:
     """Return an inexact solution of Hessian @ step = -gradient by preconditioned CG, and whether it is solved."""
     step = torch.zeros_like(here.gradient)
     remainder = -here.gradient
@@ -82,7 +103,7 @@ def _newton_step(here: Evaluation, features: Tensor, tau: float, inverse: Operat
     energy = first = (remainder * direction).sum()
     forcing = min(0.1, math.sqrt(here.residual)) ** 2
     for _ in range(MAX_CG):
-        image = _hessian_product(direction, here.probs, features, tau)
+        image = _hessian_product(direction, here.probs, problem)
         rate = energy / (direction * image).sum()
         step = step + rate * direction
         remainder = remainder - rate * image
@@ -94,10 +115,10 @@ def _newton_step(here: Evaluation, features: Tensor, tau: float, inverse: Operat
     return step, False
 
 
-def _kronecker_inverse(probs: Tensor, gram: Spectrum, tau: float) -> Operator:
+def _kronecker_inverse(probs: Tensor, gram: Spectrum, problem: Problem) -> Operator:
     """Return v -> (G (x) A + tau I)^{-1} v for v of shape (C, D+1)."""
-    curvature = curvature_spectrum(probs)
-    eigenvalues = curvature.values[:, None] * gram.values + tau  # (C, D+1)
+    curvature = curvature_spectrum(probs, problem.weights)
+    eigenvalues = curvature.values[:, None] * gram.values + problem.tau  # (C, D+1)
 
     def inverse(v: Tensor) -> Tensor:
         rotated = curvature.vectors.T @ v @ gram.vectors / eigenvalues
@@ -106,7 +127,7 @@ def _kronecker_inverse(probs: Tensor, gram: Spectrum, tau: float) -> Operator:
     return inverse
 
 
-def contrast_hessian(probs: Tensor, features: Tensor) -> Tensor:
+def contrast_hessian(probs: Tensor, features: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the exact curvature of the likelihood in the contrasts, ((C-1)(D+1), (C-1)(D+1)), symmetric."""
     basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
     width, contrasts = features.shape[1] + 1, basis.shape[1]
@@ -116,16 +137,18 @@ def contrast_hessian(probs: Tensor, features: Tensor) -> Tensor:
         for i in range(contrasts):
             for j in range(i + 1):
                 curvature = probs[rows] @ (basis[:, i] * basis[:, j]) - q[:, i] * q[:, j]  # (n,)
+                if weights is not None:
+                    curvature = curvature * weights[rows]
                 hessian[i, :, j] += (x * curvature[:, None]).T @ x
     lower = hessian.reshape(contrasts * width, -1).tril()
     return lower + lower.tril(-1).T
 
 
-def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
+def _dense_inverse(probs: Tensor, problem: Problem) -> Operator:
     """Return v -> Hessian^{-1} v for v of shape (C, D+1), up to rounding: a Cholesky factor in the contrast space."""
     basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
-    hessian = contrast_hessian(probs, features)
-    hessian.diagonal().add_(tau)
+    hessian = contrast_hessian(probs, problem.features, problem.weights)
+    hessian.diagonal().add_(problem.tau)
     scale = hessian.diagonal().rsqrt()
     hessian = hessian * scale[:, None] * scale
     hessian.diagonal().add_(1e-12)
@@ -134,16 +157,18 @@ def _dense_inverse(probs: Tensor, features: Tensor, tau: float) -> Operator:
     def inverse(v: Tensor) -> Tensor:
         contrast = (basis.T @ v).reshape(-1, 1) * scale[:, None]
         solved = torch.cholesky_solve(contrast, factor) * scale[:, None]
-        return basis @ solved.reshape(basis.shape[1], -1) + v.mean(0) / tau
+        return basis @ solved.reshape(basis.shape[1], -1) + v.mean(0) / problem.tau
 
     return inverse
 
 
-def _hessian_product(v: Tensor, probs: Tensor, features: Tensor, tau: float) -> Tensor:
-    """Return (sum_n Lambda_n (x) x_n x_n^T + tau I) v for v of shape (C, D+1)."""
-    image = tau * v
-    for rows, x in augmented_chunks(features):
+def _hessian_product(v: Tensor, probs: Tensor, problem: Problem) -> Tensor:
+    """Return (sum_n w_n Lambda_n (x) x_n x_n^T + tau I) v for v of shape (C, D+1)."""
+    image = problem.tau * v
+    for rows, x in augmented_chunks(problem.features):
         p = probs[rows]  # (n, C)
+        if problem.weights is not None:
+            x *= problem.weights[rows, None].sqrt()
         weighted = p * (x @ v.T)
         image.addmm_((weighted - p * weighted.sum(1, keepdim=True)).T, x)
     return image

@@ -98,16 +98,18 @@ class LaplacePosterior(ABC):
         return mean_by_sampling(logits, deviations, basis, n_samples, seed, entropy=entropy)
 
 
-def check_posterior(exit: LinearExit, features: Tensor, labels: Tensor, likelihood_temperature: float) -> None:
+def check_posterior(
+    exit: LinearExit, features: Tensor, labels: Tensor, likelihood_temperature: float, weights: Tensor | None = None
+) -> None:
     """Refuse a temperature not above 0, and an exit that is off its mode on these data (method, section 2)."""
     if not 0 < likelihood_temperature < math.inf:
         raise ValueError(f"likelihood_temperature is {likelihood_temperature}; it must be finite and above 0")
-    residual = exit.relative_gradient_norm(features, labels)
+    residual = exit.relative_gradient_norm(features, labels, weights)
     if not residual <= MODE_TOLERANCE:
         raise ValueError(
             f"the exit is off its mode on these data: relative gradient norm {residual:.1e}, at most "
-            f"{MODE_TOLERANCE:.0e} allowed. Refit it with LinearExit.fit on the same features, labels and "
-            "prior_precision, and keep its weights in float64"
+            f"{MODE_TOLERANCE:.0e} allowed. Refit it with LinearExit.fit on the same features, labels, "
+            "weights and prior_precision, and keep its weights in float64"
         )
 
 

@@ -451,3 +451,33 @@ def test_quadrature_of_many_classes_advises_monte_carlo():
 def test_bounds_are_checked():
     with pytest.raises(ValueError, match="bounds are"):
         select_prior_precision(*problem(), bounds=(1.0, 0.1))
+
+
+def test_a_weighted_posterior_is_that_of_the_weighted_dense_hessian():
+    features, labels = problem()
+    weights = torch.rand(len(labels), dtype=torch.float64) * 3
+    exit = LinearExit.fit(features, labels, 0.4, weights=weights)
+
+    def log_posterior(w):
+        losses = torch.nn.functional.cross_entropy(augment(features) @ w.T, labels, reduction="none")
+        return -(weights * losses).sum() - 0.2 * w.square().sum()
+
+    size = stacked(exit).numel()
+    precision = -torch.autograd.functional.hessian(log_posterior, stacked(exit)).reshape(size, size)
+    dense = DenseLaplace.fit(exit, features, labels, weights=weights)
+    assert torch.allclose(dense.logit_covariance(features), covariance_of_logits(precision, features, 3))
+
+
+def test_weights_are_counts_to_factors_and_evidence():
+    features, labels = problem()
+    counts = torch.arange(len(labels)) % 3
+    many, of_many = features.repeat_interleave(counts, 0), labels.repeat_interleave(counts)
+    exit = LinearExit.fit(many, of_many, 0.4)
+    weighted = KroneckerLaplace.fit(exit, features, labels, weights=counts)
+    repeated = KroneckerLaplace.fit(exit, many, of_many)
+    assert torch.allclose(weighted.logit_covariance(features), repeated.logit_covariance(features))
+    assert weighted.log_marginal_likelihood() == pytest.approx(repeated.log_marginal_likelihood(), rel=1e-10)
+    tau = select_prior_precision(features, labels, weights=counts)[1]
+    assert tau == pytest.approx(select_prior_precision(many, of_many)[1], rel=1e-3)
+    with pytest.raises(ValueError, match="off its mode"):
+        KroneckerLaplace.fit(exit, features, labels)

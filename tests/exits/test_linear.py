@@ -104,22 +104,28 @@ def test_separable_by_a_linear_rule(n, d, margin, tau):
     assert (exit.logits(features[kept]).argmax(1) == scores.argmax(1)[kept]).all()
 
 
-def test_dense_inverse_inverts_the_hessian():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_dense_inverse_inverts_the_hessian(weighted):
     features, labels = problem(n=40, d=3)
-    weight = torch.randn(3, 4, dtype=torch.float64)
-    at = newton.evaluate(weight, features, labels, 0.5, kronecker.feature_norm(features))
+    weight, mean = torch.randn(2, 3, 4, dtype=torch.float64)
+    weights = torch.rand(40, dtype=torch.float64) if weighted else None
+    fitted = newton.Problem(features, labels, 0.5, weights, mean if weighted else None)
+    at = newton.evaluate(weight, fitted, kronecker.feature_norm(features))
     x = torch.cat([features, torch.ones(40, 1, dtype=torch.float64)], 1)
 
     def objective(w):
-        return torch.nn.functional.cross_entropy(x @ w.T, labels, reduction="sum") + 0.25 * w.square().sum()
+        losses = torch.nn.functional.cross_entropy(x @ w.T, labels, reduction="none")
+        if weighted:
+            return (weights * losses).sum() + 0.25 * (w - mean).square().sum()
+        return losses.sum() + 0.25 * w.square().sum()
 
     hessian = torch.autograd.functional.hessian(objective, weight).reshape(12, 12)
     v = torch.randn(3, 4, dtype=torch.float64)
     assert at.value == pytest.approx(objective(weight).item(), rel=1e-12)
     assert torch.allclose(at.gradient, torch.autograd.functional.jacobian(objective, weight))
-    image = newton._hessian_product(v, at.probs, features, 0.5)
+    image = newton._hessian_product(v, at.probs, fitted)
     assert torch.allclose(image.flatten(), hessian @ v.flatten())
-    assert torch.allclose(newton._dense_inverse(at.probs, features, 0.5)(image), v)
+    assert torch.allclose(newton._dense_inverse(at.probs, fitted)(image), v)
 
 
 def test_relative_gradient_norm_by_hand():
@@ -213,3 +219,33 @@ def test_shapes_are_checked():
     exit = LinearExit(torch.zeros(3, 2), torch.zeros(3))
     with pytest.raises(ValueError, match="features have width 4, the exit 2"):
         exit.logits(torch.zeros(5, 4))
+
+
+def test_a_weight_of_two_counts_as_two_and_of_none_as_none():
+    features, labels = problem()
+    counts = torch.arange(len(labels)) % 3
+    repeated = LinearExit.fit(features.repeat_interleave(counts, 0), labels.repeat_interleave(counts), 0.3, n_classes=3)
+    weighted = LinearExit.fit(features, labels, 0.3, weights=counts.float())
+    assert torch.allclose(stacked(weighted), stacked(repeated), rtol=1e-7, atol=1e-8)
+    assert weighted.relative_gradient_norm(features, labels, counts.float()) <= 1e-9
+    assert weighted.relative_gradient_norm(features, labels) > 1e-3
+
+
+def test_a_fit_towards_an_exit_ends_where_the_pull_and_the_data_balance():
+    features, labels = problem()
+    old = LinearExit(torch.randn(3, features.shape[1], dtype=torch.float64), torch.randn(3, dtype=torch.float64))
+    exit = LinearExit.fit(features, labels, 0.7, towards=old)
+    loose = LinearExit.fit(features, labels, 1e8, towards=old)
+    assert torch.allclose(stacked(loose), stacked(old), atol=1e-5)
+    apart = [(stacked(e) - stacked(old)).norm() for e in (exit, LinearExit.fit(features, labels, 0.7))]
+    assert apart[0] < apart[1]
+
+
+WRONG_WEIGHTS = {"one a row": torch.ones(3), "at least 0": -torch.ones(60), "not all 0": torch.zeros(60)}
+
+
+@pytest.mark.parametrize("why", WRONG_WEIGHTS)
+def test_weights_that_are_none_are_refused(why):
+    features, labels = problem(n=60)
+    with pytest.raises(ValueError, match=why):
+        LinearExit.fit(features, labels, weights=WRONG_WEIGHTS[why])

@@ -11,6 +11,7 @@ from fairkd.data.reading import DataError
 from fairkd.data.registry import GENERATORS, RULES, Generator, register_generator, register_rule
 from fairkd.data.splits import EvaluationSet, Splits, load, load_evaluation
 from fairkd.data.tokens import tokenize
+from fairkd.data.words import bag_of_words
 
 __all__ = [
     "DATASETS",
@@ -23,6 +24,7 @@ __all__ = [
     "Generator",
     "Splits",
     "attribute_name",
+    "bag_of_words",
     "entry_named",
     "evaluation_identity",
     "generator_of",

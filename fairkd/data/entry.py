@@ -82,8 +82,8 @@ class SplitNames(Parameters):
     """The splits by their names, or by the names of files; one without `train` is for evaluation only."""
 
     train: str | None = parameter(None, "the training split")
-    evaluation: str | Annotated[float, Field(gt=0, lt=1)] = Field(
-        description="the evaluation split, or the share of the training split that is held out as one"
+    evaluation: str | Annotated[list[str], Field(min_length=1)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="the evaluation split, or several that are one, or the share of the training split held out as one"
     )
     validation: str | None = parameter(None, "its own validation split; null holds one out of the training split")
 
@@ -171,6 +171,19 @@ class Entry(Parameters):
     def text_columns(self) -> list[str]:
         """One column, or two for pairs."""
         return self.text
+
+    def columns_read(self, what: str) -> list[str]:
+        """The text columns that "pair", all of them, or the name of one stands for.
+
+        Raises:
+            ParameterError: it is no text column.
+        """
+        if what == "pair":
+            return self.text
+        if what not in self.text:
+            allowed = ["pair", *self.text]
+            raise ParameterError(f"{what!r} is no text of {self.name}; {nearest(what, allowed)} ({', '.join(allowed)})")
+        return [what]
 
     @property
     def required(self) -> list[str]:

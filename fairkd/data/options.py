@@ -62,7 +62,7 @@ class DataOptions(Parameters):
                 further = entry_named(name)
             except ParameterError as error:
                 raise ParameterError(f"{name!r}: {error}") from None
-            if further.generator or isinstance(further.splits.evaluation, float):
+            if further.generator or not isinstance(further.splits.evaluation, str):
                 raise ParameterError(f"{name!r} has no evaluation split of its own to read")
             merged_classes(further, entry_named(info.data["dataset"]).labels)
             _ = further.code
@@ -145,7 +145,7 @@ def training_identity(options: DataOptions) -> dict[str, Any]:
         return identity | {"generator_options": generator.model_dump()}
     named = [
         entry.splits.train,
-        entry.splits.evaluation,
+        *(held if isinstance(held := entry.splits.evaluation, list) else [held]),
         entry.splits.validation if options.validation_examples else None,
     ]
     return identity | {"source": _content(options, entry, named)}

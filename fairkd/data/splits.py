@@ -99,6 +99,11 @@ def load(options: DataOptions) -> Splits:
     if isinstance(named, float):
         size = max(1, round(named * len(train)))
         train, whole = _hold_out(train, None, size, "evaluation", entry, _EVALUATION_SEED)
+    elif isinstance(named, list):
+        # Ids are those of a split; of several together they say which.
+        parts = {split: read(split) for split in named}
+        parts = [rows.assign(id=f"{split} " + rows["id"].astype(str)) for split, rows in parts.items()]
+        whole = pd.concat(parts, ignore_index=True)
     else:
         whole = read(named)
     sizes = options.train_examples, options.validation_examples

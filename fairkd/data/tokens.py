@@ -16,18 +16,24 @@ _BATCH = 2_000  # rows that are tokenised at a time
 
 
 def tokenize(
-    frame: pd.DataFrame, entry: Entry, tokenizer: PreTrainedTokenizerBase, max_length: int
+    frame: pd.DataFrame,
+    entry: Entry,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    columns: list[str] | None = None,
 ) -> datasets.Dataset:
     """Tokens of every row, truncated to `max_length` and not padded, with `labels`, `length` and row `index`.
 
     Done once for the same texts, labels and tokenizer, in batches, and from then on mapped into memory from disk.
+
+    Args:
+        columns: the text columns that are read; None is all of the entry's.
     """
-    texts = frame[[*entry.text_columns, "label"]].reset_index(drop=True)
+    columns = columns or entry.text_columns
+    texts = frame[[*columns, "label"]].reset_index(drop=True)
 
     def of_batch(rows: dict[str, list], index: list[int]) -> dict[str, list]:
-        tokens = dict(
-            tokenizer(*(rows[column] for column in entry.text_columns), truncation=True, max_length=max_length)
-        )
+        tokens = dict(tokenizer(*(rows[column] for column in columns), truncation=True, max_length=max_length))
         lengths = [len(ids) for ids in tokens["input_ids"]]
         return tokens | {"labels": rows["label"], "length": lengths, "index": index}
 
@@ -47,7 +53,7 @@ def tokenize(
 
     # The backend remembers how it was last called (truncation, padding), which is not what it is.
     backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
-    head = json.dumps([entry.text_columns, max_length, backend, tokenizer.model_input_names])
+    head = json.dumps([columns, max_length, backend, tokenizer.model_input_names])
     starts = range(0, len(texts), _BATCH)
     batches = [runs.digest(json.dumps(texts[i : i + _BATCH].to_dict("list"))) for i in starts]
     name = runs.digest(head, *batches)

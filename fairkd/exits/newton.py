@@ -1,10 +1,10 @@
 """Damped Newton-CG for the MAP of a linear softmax head.
 
-The objective is  f(W) = sum_n w_n CE(W x_n, y_n) + tau/2 ||W - M||^2, with Hessian  sum_n w_n Lambda_n (x) x_n x_n^T
-+ tau I (notation of `kronecker`; weights w_n are 1 and the prior's mean M is 0 unless given). Newton steps are solved by conjugate gradients, preconditioned with the Kronecker
-approximation of that Hessian, so nothing larger than (D+1, D+1) and one chunk of features in float64 is held. On
-nearly separable data, where that approximation is poor, the preconditioner is the Hessian of the contrasts itself,
-((C-1)(D+1))^2 numbers.
+The objective is f(W) = sum_n w_n CE(W x_n, y_n) + tau/2 ||W - M||^2, with Hessian sum_n w_n Lambda_n (x) x_n x_n^T +
+tau I (notation of `kronecker`; weights w_n are 1 and the prior's mean M is 0 unless given). Newton steps are solved
+by conjugate gradients, preconditioned with the Kronecker approximation of that Hessian, so nothing larger than (D+1,
+D+1) and one chunk of features in float64 is held. On nearly separable data, where that approximation is poor, the
+preconditioner is the Hessian of the contrasts itself, ((C-1)(D+1))^2 numbers.
 """
 
 import math

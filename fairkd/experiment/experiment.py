@@ -24,7 +24,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Early, Method, Refitted
+from fairkd.weighting import METHODS, Early, Method, ReadsExit, Refitted
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
@@ -123,7 +123,12 @@ class Experiment(DataOptions, ExitOptions):
     def _check_together(self) -> None:
         """Refuse values that are allowed one by one."""
         method = self._weighting
-        if isinstance(method, Refitted) and method.warm_start_epochs >= self.student_epochs:
+        if isinstance(method, ReadsExit):
+            try:
+                self.entry.columns_read(method.exit_reads)
+            except ParameterError as error:
+                raise ParameterError(f"exit_reads = {error}") from None
+        if isinstance(method, Refitted) and method.reweights and method.warm_start_epochs >= self.student_epochs:
             raise ParameterError(
                 f"warm_start_epochs = {method.warm_start_epochs}: with student_epochs = {self.student_epochs} no epoch "
                 f"would use a weight of {method.name}, which is plain distillation; lower it or train longer (or "
@@ -220,7 +225,7 @@ class Experiment(DataOptions, ExitOptions):
     @property
     def aux_layer(self) -> int | None:
         """The layer that the method's exit reads; None of a method without one."""
-        return self._weighting.aux_layer if isinstance(self._weighting, Refitted) else None
+        return getattr(self._weighting, "aux_layer", None)
 
     @property
     def exit_options(self) -> ExitOptions:
@@ -261,7 +266,7 @@ class Experiment(DataOptions, ExitOptions):
         """Everything that decides the student's training, its teacher's parameters included."""
         chosen = self.teacher_parameters() | self._chosen(_STUDENT) | {"method": self.method}
         chosen |= self._weighting.model_dump()
-        if isinstance(self._weighting, Refitted):
+        if self.aux_layer:
             chosen |= self.exit_options.model_dump() | {"posterior": self.posterior} | self._posterior.model_dump()
         return chosen
 
@@ -270,6 +275,10 @@ class Experiment(DataOptions, ExitOptions):
         finished = self.finished()
         chosen = evaluation_identity(self) | finished.options.model_dump()
         return chosen | {"posterior": finished.posterior.name, "seed": self.seed} | finished.posterior.model_dump()
+
+    def base(self) -> "Experiment":
+        """The plain student whose last layer a method fits anew."""
+        return self.vary(method="kd" if self._weighting.uses_teacher else "erm")
 
     def early(self) -> "Experiment":
         """The early model of a method that has one, a student itself: the labels alone, for a few epochs."""

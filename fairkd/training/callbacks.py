@@ -11,12 +11,22 @@ from transformers import ProgressCallback, TrainerCallback
 
 from fairkd import evaluation, runs
 from fairkd.experiment import Experiment
-from fairkd.training.features import pooled_states
+from fairkd.training.reading import reading
 from fairkd.training.task import Task
 from fairkd.training.trainer import DistillationTrainer
 from fairkd.weighting import Early, Lifted, Online, Refitted
 
 log = logging.getLogger("fairkd")
+
+
+def held_out_accuracies(table: pd.DataFrame, model: str, attribute: str) -> dict[str, float]:
+    """Every row of the group table on the evaluation split of a predictions table, and the validation split's two."""
+    split = table["split"]
+    found = evaluation.group_accuracy(table[split == "evaluation"], model, attribute).to_dict()
+    if (split == "validation").any():
+        held_out = evaluation.group_accuracy(table[split == "validation"], model, attribute)
+        found |= {f"validation {row}": held_out[row] for row in ("average", "worst_group")}
+    return found
 
 
 class EpochResults(TrainerCallback):
@@ -35,12 +45,7 @@ class EpochResults(TrainerCallback):
         probs = torch.from_numpy(prediction.predictions).softmax(-1)
         attribute = self.task.splits.attribute
         self.table = evaluation.predictions_table(self.task.held_out, {self.model: probs.numpy()}, attribute)
-        split = self.table["split"]
-        found = evaluation.group_accuracy(self.table[split == "evaluation"], self.model, attribute).to_dict()
-        if (split == "validation").any():
-            held_out = evaluation.group_accuracy(self.table[split == "validation"], self.model, attribute)
-            found |= {f"validation {row}": held_out[row] for row in ("average", "worst_group")}
-        return found
+        return held_out_accuracies(self.table, self.model, attribute)
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         """Store the epoch's predictions; say how far the training is, and what it is worth so far."""
@@ -105,6 +110,8 @@ class Reweighting(TrainerCallback):
         self.method, self.early_probs = experiment.weighting, early_probs
         self.exits = experiment.exits(len(task.splits.entry.labels))
         self.given = torch.ones(len(task.train))
+        if isinstance(self.method, Refitted):
+            self.read = reading(experiment, task.splits, task.splits.train, task.tokenizer)
         if isinstance(self.method, Online):
             trainer.online = self.method.start(task.groups).to(trainer.args.device)
 
@@ -126,11 +133,7 @@ class Reweighting(TrainerCallback):
             self._store(epoch, self.trainer.online.instance_weights.cpu())
         if not isinstance(self.method, Refitted) or not self.method.due(epoch) or epoch == args.num_train_epochs:
             return
-        given = self.experiment
-        states = pooled_states(
-            model, self.task.train, self.task.tokenizer, self.method.layers, given.pooling, bf16=given.bf16
-        )
-        fresh = self.method.weights(states, self.task.labels, self.exits)
+        fresh = self.method.weights(self.read(model), self.task.labels, self.exits)
         self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
 
     def _store(self, epoch: int, given: Tensor) -> None:

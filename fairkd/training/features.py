@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from fairkd.training.models import layer_stack
+from fairkd.training.models import layer_stack, output_layer
 
 # Rows a batch; no gradients are kept, so it does not depend on the training batch.
 _BATCH = 128
@@ -58,6 +58,23 @@ def logits(
     with _evaluating(model, bf16):
         for rows, batch in _batches(tokens, tokenizer, model.device):
             result[rows] = model(**batch).logits.float().cpu()
+    return result
+
+
+def head_inputs(
+    model: PreTrainedModel, tokens: Dataset, tokenizer: PreTrainedTokenizerBase, *, bf16: bool = False
+) -> Tensor:
+    """What the classifier's last linear layer is given, dropout off: (N, D) float32, on the CPU, in the rows' order."""
+    last, seen = output_layer(model), {}
+    handle = last.register_forward_pre_hook(lambda layer, args: seen.update(given=args[0]))
+    result = torch.empty(len(tokens), last.in_features)
+    try:
+        with _evaluating(model, bf16):
+            for rows, batch in _batches(tokens, tokenizer, model.device):
+                model(**batch)
+                result[rows] = seen["given"].float().cpu()
+    finally:
+        handle.remove()
     return result
 
 

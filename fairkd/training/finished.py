@@ -5,6 +5,7 @@ Runs of their own: another posterior, predictive or subset of the evaluation row
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.checks import check
 from fairkd.training.features import logits, pooled_states
+from fairkd.training.refit import refit_student
 from fairkd.training.student import student_name, train_student
 from fairkd.training.teacher import fine_tune, teacher_identity, teacher_run, write_metrics
 
@@ -45,7 +47,8 @@ def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
     """
     splits = check(experiment) if splits is None else splits
     teacher = fine_tune(experiment, splits=splits)
-    return _read_exits(experiment, splits, teacher, train_student(experiment, splits=splits))
+    made = refit_student if experiment.weighting.refits_head else train_student
+    return _read_exits(experiment, splits, teacher, made(experiment, splits=splits))
 
 
 def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: Run) -> Run:
@@ -58,7 +61,10 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
         rows = splits.evaluation.set_index("id", drop=False).loc[own["id"]]
         taught = teacher.table("predictions").set_index("id").loc[own["id"]]
         probs = {"teacher": class_probabilities(taught, "teacher"), "student": class_probabilities(own, "student")}
-        probs |= _exits(experiment, splits, rows, student, folder)
+        if experiment.weighting.refits_head:  # whose layers, and so whose exits, are those of the plain student
+            probs |= _exits_of(distil(experiment.base(), splits=splits), own["id"], folder)
+        else:
+            probs |= _exits(experiment, splits, rows, student, folder)
         table = evaluation.predictions_table(rows, probs, splits.attribute)
         runs.write_table(folder / "predictions.parquet", table)
         reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
@@ -132,6 +138,14 @@ def _exits_identity(experiment: Experiment) -> dict[str, Any]:
         "teacher": runs.run_name("teacher", teacher_identity(experiment)),
     }
     return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *experiment.data_code)
+
+
+def _exits_of(plain: Run, ids: pd.Series, folder: Path) -> dict[str, np.ndarray]:
+    """The exits of another run: stored in `folder` too; their probabilities on the rows of `ids`."""
+    shutil.copyfile(plain.path("exits.safetensors"), folder / "exits.safetensors")
+    told = plain.table("predictions").set_index("id").loc[ids]
+    names = [column.removesuffix("_margin") for column in told if column.endswith("_margin")]
+    return {name: class_probabilities(told, name) for name in names if name not in ("teacher", "student")}
 
 
 def _exits(

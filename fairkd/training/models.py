@@ -140,6 +140,11 @@ def layer_stack(encoder: PreTrainedModel) -> nn.ModuleList:
     raise ValueError(f"{type(encoder).__name__}: no stack of {depth} layers found")
 
 
+def output_layer(model: PreTrainedModel) -> nn.Linear:
+    """The linear layer of a classifier that gives its logits."""
+    return [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels][-1]
+
+
 _TOKENIZERS = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken")
 _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth")
 _ENCODERS = "an encoder, such as BERT, DistilBERT, RoBERTa, DeBERTa-v2, ELECTRA, ModernBERT or MiniLM"
@@ -265,8 +270,7 @@ def _load_classifier(name: str, labels: tuple[str, ...], parameter: str) -> PreT
             locate(name), num_labels=len(labels), dtype=torch.float32, use_safetensors=True
         )
     if order is not None:
-        head = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == len(labels)][-1]
-        for parameter in head.parameters():  # of some there is no bias
+        for parameter in output_layer(model).parameters():  # of some there is no bias
             parameter.data = parameter.data[order]
     model.config.id2label, model.config.label2id = _names(labels)
     return model

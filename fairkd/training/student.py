@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import set_seed
+from transformers import AutoTokenizer, set_seed
 
 from fairkd import runs
-from fairkd.data import Splits
+from fairkd.data import Splits, tokenize
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
@@ -60,7 +60,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
         trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
         reweighting = None
         if method.reweights:
-            seen = _train_probabilities(early, task, experiment) if early else None
+            seen = train_probabilities(early, splits, experiment) if early else None
             reweighting = Reweighting(trainer, task, experiment, folder / "epoch-weights", seen)
             trainer.add_callback(reweighting)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
@@ -85,8 +85,11 @@ def student_identity(experiment: Experiment) -> dict[str, Any]:
         of["teacher"] = runs.run_name("teacher", teacher_identity(experiment))
     if isinstance(method, Early):
         of["early"] = student_name(experiment.early())
+    if method.refits_head:
+        of["refit of"] = student_name(experiment.base())
     posterior = type(experiment.exits(2).posterior)
-    code = (__name__, type(method), posterior, *experiment.data_code)
+    place = "fairkd.training.refit" if method.refits_head else __name__
+    code = (place, type(method), posterior, *experiment.data_code)
     return runs.identity(experiment.student_parameters() | of, *code)
 
 
@@ -96,6 +99,8 @@ def teacher_logits(teacher: Run, splits: Splits) -> Tensor:
     return torch.tensor(stored.to_numpy())
 
 
-def _train_probabilities(early: Run, task: Task, experiment: Experiment) -> Tensor:
+def train_probabilities(early: Run, splits: Splits, experiment: Experiment) -> Tensor:
     """(N, C) probabilities of a finished run's student on the training rows."""
-    return logits(models.reopen(early.model_folder), task.train, task.tokenizer, bf16=experiment.bf16).softmax(-1)
+    model, tokenizer = models.reopen(early.model_folder), AutoTokenizer.from_pretrained(early.model_folder)
+    tokens = tokenize(splits.train, splits.entry, tokenizer, experiment.max_length)
+    return logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1)

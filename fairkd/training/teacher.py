@@ -116,7 +116,7 @@ def write_training(
     folder: Path, trainer: Trainer, task: Task, epochs: EpochResults, model: PreTrainedModel, experiment: Experiment
 ) -> None:
     """What every trained model leaves: history, predictions after every epoch, and the saved model's own."""
-    runs.write_table(folder / "history.parquet", _history(trainer.state.log_history, epochs.model))
+    runs.write_table(folder / "history.parquet", history_table(trainer.state.log_history, epochs.model))
     if (after_epochs := epochs.collect()) is not None:
         runs.write_table(folder / "epochs.parquet", after_epochs)
     probs = logits(model, task.evaluation_tokens, task.tokenizer, bf16=experiment.bf16).softmax(-1)
@@ -133,7 +133,7 @@ def write_metrics(folder: Path, dropped: dict[str, int], reports: dict[str, pd.D
     runs.write_json(folder / "metrics.json", {"dropped": dropped} | told)
 
 
-def _history(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:
+def history_table(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:
     """What the trainer logged of every epoch, a row each: epoch, metric, value, role."""
     if not log_history:
         return pd.DataFrame({"epoch": [], "metric": [], "value": [], "role": []})

@@ -10,19 +10,35 @@ from importlib import import_module
 
 from fairkd.weighting.loss import distillation_loss
 from fairkd.weighting.margins import confidence_margin, instance_weights
-from fairkd.weighting.method import METHODS, Distilled, Early, Lifted, Method, Online, Refitted, Weighted, register
+from fairkd.weighting.method import (
+    METHODS,
+    Asked,
+    Distilled,
+    Early,
+    Lifted,
+    Method,
+    Online,
+    ReadsExit,
+    Refitted,
+    Seen,
+    Weighted,
+    register,
+)
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
     "METHODS",
+    "Asked",
     "Distilled",
     "Early",
     "Lifted",
     "Method",
     "Online",
+    "ReadsExit",
     "Refitted",
+    "Seen",
     "Weighted",
     "confidence_margin",
     "distillation_loss",

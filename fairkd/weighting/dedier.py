@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fairkd.exits import Exits, HeadPosterior
 from fairkd.parameters import parameter
-from fairkd.weighting.margins import confidence_margin, instance_weights
+from fairkd.weighting.margins import confidence_margin, instance_weights, label_weights, linear_weights
 from fairkd.weighting.method import Refitted, register
 
 
@@ -25,13 +25,27 @@ class MarginWeighted(Refitted):
         "power", "beta*cm**alpha or beta*cm*alpha", "power: DEDIER's released code; product: as the deck prints it"
     )
 
+
+class ExitWeighted(MarginWeighted):
+    """Weights by what one exit says of an instance; of the shapes only "exponential" knows another confidence."""
+
+    shape: Literal["exponential", "linear", "inverse", "complement"] = parameter(
+        "exponential",
+        "exp(beta cm^alpha) or 1 + beta cm^alpha on the exit's errors; 1 / p_y^alpha or (1 - p_y)^alpha on all",
+        "exponential: DEDIER; complement: Utama et al. 2020",
+    )
+
     def lift(self, probs: Tensor, labels: Tensor, confidence: Tensor | None = None) -> Tensor:
-        """`instance_weights` with this method's alpha, beta and exponent."""
-        return instance_weights(probs, labels, self.alpha, self.beta, exponent=self.exponent, confidence=confidence)
+        """The weights in this method's shape, (N, C), (N,) -> (N,)."""
+        if self.shape == "exponential":
+            return instance_weights(probs, labels, self.alpha, self.beta, exponent=self.exponent, confidence=confidence)
+        if self.shape == "linear":
+            return linear_weights(probs, labels, self.alpha, self.beta)
+        return label_weights(probs, labels, self.alpha, inverse=self.shape == "inverse")
 
 
 @register
-class Dedier(MarginWeighted):
+class Dedier(ExitWeighted):
     """Margin of the exit's MAP softmax."""
 
     name = "dedier"
@@ -47,7 +61,20 @@ class Dedier(MarginWeighted):
 
 
 @register
-class Laplace(MarginWeighted):
+class SelfDebias(Refitted):
+    """Weights 1 - p_y, p the reader's MAP softmax (Utama et al. 2020, equation 3)."""
+
+    name = "selfdebias"
+    description = "the more the exit gives the label, the less it weighs (Utama et al. 2020)"
+
+    def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
+        """See `Refitted.weights`."""
+        [phi] = features.values()
+        return label_weights(exits.head(phi, labels).logits(phi).softmax(-1), labels, 1.0)
+
+
+@register
+class Laplace(ExitWeighted):
     """Margin, or another signal, of the exit's Laplace predictive."""
 
     name = "laplace"
@@ -66,7 +93,7 @@ class Laplace(MarginWeighted):
 
 
 @register
-class Tempered(MarginWeighted):
+class Tempered(ExitWeighted):
     """Margin of the MAP softmax, tempered until it is as wide on average as that of the Laplace predictive."""
 
     name = "tempered"

@@ -62,6 +62,32 @@ def instance_weights(
     return torch.where(probs.argmax(-1) != labels, lifted, 1.0)
 
 
+def linear_weights(probs: Tensor, labels: Tensor, alpha: float, beta: float) -> Tensor:
+    """Return 1 + beta * cm^alpha where the exit is wrong, 1 where it is right; as `instance_weights`."""
+    check_labels("probs", probs, labels)
+    _check_unit("probs", probs)
+    return torch.where(probs.argmax(-1) != labels, 1 + beta * confidence_margin(probs) ** alpha, 1.0)
+
+
+def label_weights(probs: Tensor, labels: Tensor, alpha: float, *, inverse: bool = False) -> Tensor:
+    """Return (1 - p_y)^alpha of every instance (Utama et al. 2020, for alpha 1), or 1 / p_y^alpha with `inverse`.
+
+    Args:
+        probs: (N, C) the exit's probabilities.
+        labels: (N,) gold classes.
+        alpha: at least 0.
+
+    Returns:
+        (N,) weights, right or wrong alike.
+    """
+    check_labels("probs", probs, labels)
+    _check_unit("probs", probs)
+    gold = probs.gather(1, labels[:, None].long()).squeeze(1)
+    if inverse:
+        return gold.clamp(min=torch.finfo(gold.dtype).tiny) ** -alpha
+    return (1 - gold).clamp(min=0) ** alpha
+
+
 def exponential_weights(score: Tensor, alpha: float = 0.2, beta: float = 3.0, *, exponent: str = "power") -> Tensor:
     """Return exp(beta * score^alpha), or exp(beta * score * alpha) with exponent "product"; (N,) in, (N,) out.
 

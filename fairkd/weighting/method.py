@@ -1,18 +1,19 @@
 """What a weighting method is: a row of the comparison, its hyper-parameters as fields, its rule as a function.
 
-A method weighs the instances in one of three places, or not at all: `Refitted` after an epoch, from the features of the
-student's layers; `Early` before the first epoch, from the probabilities of an early model; `Online` at every step, from
-the losses of the batch. Subclass one of them and `register` it.
+A method weighs the instances by what it sees, or not at all: `Refitted` by the features of the student's layers, after
+an epoch; `Early` by the probabilities of an early model, before the first; `Online` by the losses of the batch, at
+every step; `Asked` by what a finished student says, in a refit of its last layer. `Refitted` and `Early` may act there
+too, see `Lifted.place`. Subclass one of them and `register` it.
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fairkd.exits import Exits
-from fairkd.parameters import Count, Fraction, Parameters, parameter
+from fairkd.parameters import Count, Fraction, Parameters, Positive, parameter
 from fairkd.weighting.group_weights import GroupWeights
 
 
@@ -36,8 +37,13 @@ class Method(Parameters):
 
     @property
     def reweights(self) -> bool:
-        """Whether instances ever differ in weight."""
-        return isinstance(self, Weighted)
+        """Whether instances ever differ in weight while the student is trained."""
+        return isinstance(self, Weighted) and not self.refits_head
+
+    @property
+    def refits_head(self) -> bool:
+        """Whether the student is a plain one whose last layer is fitted anew, with the weights."""
+        return False
 
 
 class Distilled(Method):
@@ -69,9 +75,20 @@ class Weighted(Distilled):
 class Lifted(Weighted):
     """A method whose weights are set before a step and used as they are, or changed as the loss is told to."""
 
+    place: Literal["training", "refit"] = parameter(
+        "training", "where the weights act: in the training, or in a refit of a plain student's last layer", "deck"
+    )
+    head_prior_precision: Positive | Literal["evidence"] = parameter(
+        1.0, "tau of a refitted last layer, or chosen by evidence", "Kirichenko et al. 2023: an L2 penalty"
+    )
     normalize_weights: bool = parameter(False, "scale the weights to mean 1", "false: DEDIER, the deck")
     weight_cap: float | None = parameter(None, "largest weight; null: none", "null: DEDIER", ge=1, allow_inf_nan=False)
     permute_weights: bool = parameter(False, "control: the same weights on permuted instances")
+
+    @property
+    def refits_head(self) -> bool:
+        """See `Method.refits_head`."""
+        return self.place == "refit"
 
     def applied(self, weights: Tensor, seed: int) -> Tensor:
         """The weights as the loss uses them, (N,) -> (N,): permuted, capped, scaled to mean 1, where asked for.
@@ -87,22 +104,37 @@ class Lifted(Weighted):
         return weights / weights.mean() if self.normalize_weights else weights
 
 
-class Refitted(Lifted):
-    """A method that weighs anew after epochs, from what exits read of the student as it is."""
+class ReadsExit(Parameters):
+    """What an exit of a method reads."""
 
     aux_layer: int = parameter(3, "student layer the exit reads, 1 .. depth", "deck: 3, and 6", ge=1)
+    exit_reads: str = parameter(
+        "pair", "text that the exit is fed: pair is all there is, or one column", "pair: deck; one: Poliak et al. 2018"
+    )
+    reader: Literal["encoder", "words"] = parameter(
+        "encoder", "what makes the exit's features: the student's layers, or a bag of words", "encoder: deck"
+    )
+    n_words: Count = parameter(3000, "most frequent words of the training texts, where reader is words")
+
+    @property
+    def layers(self) -> list[int]:
+        """The student's layers whose features the method gets."""
+        return [self.aux_layer]
+
+
+class Refitted(ReadsExit, Lifted):
+    """A method that weighs anew after epochs, from what exits read of the student as it is."""
+
     warm_start_epochs: Count = parameter(1, "epochs before the first refit of the exit")
     reweight_every: Count = parameter(1, "epochs between two refits of the exit", "deck")
     stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
 
-    @property
-    def layers(self) -> list[int]:
-        """The student's layers whose features `weights` gets."""
-        return [self.aux_layer]
-
     @abstractmethod
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """{layer: (N, D)}, (N,) -> (N,) weights; `exits` fits exits to features in the way asked for."""
+        """{layer: (N, D)}, (N,) -> (N,) weights; `exits` fits exits to features in the way asked for.
+
+        A bag of words comes as layer 0, and alone.
+        """
 
     def due(self, epoch: int) -> bool:
         """Whether the weights are set anew after this epoch."""
@@ -124,6 +156,42 @@ class Early(Lifted):
     @abstractmethod
     def weights(self, probs: Tensor, labels: Tensor) -> Tensor:
         """The early model's probabilities (N, C), labels (N,) -> (N,) weights."""
+
+
+Rows = Literal["training", "validation"]
+
+
+class Seen(NamedTuple):
+    """What is known of N rows when a last layer is refitted on them.
+
+    Attributes:
+        labels: (N,).
+        groups: (N,) group of every row, integers.
+        probs: (N, C) what the finished student says.
+        exit_probs: (N, C) what its exit at `aux_layer` says, fitted on the training rows; None without an aux_layer.
+    """
+
+    labels: Tensor
+    groups: Tensor
+    probs: Tensor
+    exit_probs: Tensor | None = None
+
+
+class Asked(Lifted):
+    """A method that weighs the rows on which a finished student's last layer is fitted anew.
+
+    Attributes:
+        towards_old: the prior's mean is the last layer as it was; else 0.
+    """
+
+    towards_old: ClassVar[bool] = False
+
+    place: Literal["refit"] = parameter("refit", "where the weights act: in a refit of a plain student's last layer")
+    refit_on: Rows = parameter("training", "pairs to refit the last layer on", "validation: Kirichenko et al. 2023")
+
+    @abstractmethod
+    def weights(self, seen: Seen) -> Tensor:
+        """(N,) weights of the rows."""
 
 
 class Online(Weighted):

@@ -24,6 +24,11 @@ def parquet(rows):
     return sink.getvalue().to_pybytes()
 
 
+def gz(text):
+    """Without the time: tests that run in parallel go by its bytes."""
+    return gzip.compress(text.encode(), mtime=0)
+
+
 def read(project, reviews, name, content):
     """The training texts of a data set whose training split is this file."""
     options = reviews(train="no", test=GOOD)
@@ -61,9 +66,9 @@ REFUSED = {
     "too few fields": ("train.csv", CSV + "well,bad\n", "train.csv, line 4: has 2 fields"),
     "semicolons": ("train.csv", CSV.replace(",", ";"), "train.csv has no column 'review'; it has review;verdict;genre"),
     "a column twice": ("train.csv", CSV.replace("genre", "review"), "the header names 'review' twice"),
-    "truncated gz": ("train.jsonl.gz", gzip.compress(LINES.encode() * 99)[:-30], "train.jsonl.gz is cut off"),
-    "corrupt gz": ("train.csv.gz", gzip.compress(CSV.encode())[:20] + b"?" * 40, "train.csv.gz is (damaged|cut off)"),
-    "a flipped byte in gz": ("train.jsonl.gz", gzip.compress(LINES.encode())[:-8] + b"12345678", "is damaged"),
+    "truncated gz": ("train.jsonl.gz", gz(LINES * 99)[:-30], "train.jsonl.gz is cut off"),
+    "corrupt gz": ("train.csv.gz", gz(CSV)[:20] + b"?" * 40, "train.csv.gz is (damaged|cut off)"),
+    "a flipped byte in gz": ("train.jsonl.gz", gz(LINES)[:-8] + b"12345678", "is damaged"),
     "plain gz": ("train.jsonl.gz", LINES, "train.jsonl.gz is damaged, or no gzip file .*drop .gz"),
     "truncated parquet": ("train.parquet", parquet(GOOD)[:-9], "train.parquet is damaged, or no parquet file"),
     "foreign parquet": ("train.parquet", LINES, "train.parquet is damaged, or no parquet file"),
@@ -103,11 +108,11 @@ def test_what_cannot_be_read_is_refused_by_file_and_line(project, reviews, case)
         ("train.jsonl", "\ufeff" + LINES.replace("\n", "\r\n\n")),  # a byte order mark, blank lines
         ("train.json", LINES),
         ("train.json", json.dumps(GOOD, indent=2)),
-        ("train.jsonl.gz", gzip.compress(LINES.encode())),
+        ("train.jsonl.gz", gz(LINES)),
         ("train.csv", CSV),
         ("train.csv", "\ufeff" + CSV.replace("\n", "\r\n")),
         ("train.csv", pd.DataFrame(GOOD).to_csv()),  # an index column without a name
-        ("train.csv.gz", gzip.compress(CSV.encode())),
+        ("train.csv.gz", gz(CSV)),
         ("train.parquet", parquet(GOOD)),
     ],
 )
@@ -148,7 +153,7 @@ def test_an_ambiguous_split_is_refused_and_another_split_is_not_it(project, revi
     (project / "train.old.jsonl").write_text(LINES * 3)
     (project / "train-2.jsonl").write_text(LINES * 3)
     assert len(load(options).train) == 2
-    for name, content in {"train.csv": CSV.encode(), "train.jsonl.gz": gzip.compress(LINES.encode())}.items():
+    for name, content in {"train.csv": CSV.encode(), "train.jsonl.gz": gz(LINES)}.items():
         (project / name).write_bytes(content)
         with pytest.raises(DataError, match=rf"train.jsonl and {name}|{name} and train.jsonl"):
             load(options)

@@ -17,7 +17,7 @@ from fairkd.weighting.group_weights import GroupWeights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-REFITTED = ["dedier", "laplace", "tempered", "avcs"]
+REFITTED = ["dedier", "laplace", "tempered", "avcs", "selfdebias"]
 
 
 def exits(posterior="kronecker", likelihood_temperature=1.0, exit_hidden=()):

@@ -1,0 +1,169 @@
+"""The last layer of a finished student fitted anew, with weights: the student remains an ordinary checkpoint.
+
+The features are made once for each plain student and kept among the caches, so that another refit costs seconds.
+"""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from fairkd import evaluation, runs
+from fairkd.data import Splits, tokenize
+from fairkd.exits.laplace import select_prior_precision
+from fairkd.exits.linear import LinearExit
+from fairkd.experiment import Experiment
+from fairkd.runs import Run
+from fairkd.training import models
+from fairkd.training.arithmetic import arithmetic
+from fairkd.training.callbacks import held_out_accuracies
+from fairkd.training.features import head_inputs
+from fairkd.training.reading import reading
+from fairkd.training.student import student_identity, train_probabilities, train_student
+from fairkd.training.teacher import history_table
+from fairkd.weighting import Asked, Early, Refitted, Seen
+
+log = logging.getLogger("fairkd")
+
+
+def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
+    """The plain student with its last layer at the MAP of the weighted training (or validation) rows.
+
+    The run holds what a trained student's does: model/, predictions.parquet, epochs.parquet (one epoch, the last),
+    history.parquet, weights.parquet. Predictions are those of the last layer in float32.
+
+    Raises:
+        ValueError: the student's last layer has no bias.
+        RuntimeError: see `LinearExit.fit`.
+    """
+    base = train_student(experiment.base(), splits=splits)
+    method = experiment.weighting
+    early = train_student(experiment.early(), splits=splits) if isinstance(method, Early) else None
+
+    def compute(folder: Path) -> None:
+        log.info("refitting the last layer of %s, method %s", base.folder.name, experiment.method)
+        student = Finished(experiment, splits, base)
+        rows = "validation" if isinstance(method, Asked) and method.refit_on == "validation" else "train"
+        given = _weights(experiment, student, early, rows)
+        used = method.applied(given, experiment.seed)
+        exit = _refitted(experiment, student, rows, used)
+        student.save(exit, folder / "model")
+        frame = splits.frames[rows]
+        table = pd.DataFrame({"epoch": 0, "id": frame["id"], "weight": used.numpy(), "given": given.numpy()})
+        who = frame[["id", "label", splits.attribute, "group"]]
+        runs.write_table(folder / "weights.parquet", table.merge(who, on="id", how="left"))
+        held_out = student.asked(exit)
+        epoch = experiment.student_epochs
+        runs.write_table(folder / "epochs.parquet", held_out.assign(epoch=epoch))
+        found = held_out_accuracies(held_out, "student", splits.attribute)
+        logged = {"epoch": epoch} | {f"eval_{name}": value for name, value in found.items()}
+        runs.write_table(folder / "history.parquet", history_table([logged], "student"))
+        asked = held_out[held_out["split"] == "evaluation"].drop(columns="split")
+        runs.write_table(folder / "predictions.parquet", asked.reset_index(drop=True))
+
+    with models.quiet(), arithmetic(experiment):
+        return runs.make(experiment.method, student_identity(experiment), compute)
+
+
+class Finished:
+    """A plain student that is trained, and the features of its rows, each made once and kept among the caches."""
+
+    def __init__(self, experiment: Experiment, splits: Splits, run: Run):
+        """Open the student of `run`."""
+        self.experiment, self.splits, self.run = experiment, splits, run
+        self.model: PreTrainedModel = models.reopen(run.model_folder)
+        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model_folder)
+        self.frames = splits.frames | {"evaluation": splits.whole_evaluation}
+
+    @property
+    def head(self) -> LinearExit:
+        """The last layer as it was trained."""
+        layer = _with_bias(models.output_layer(self.model))
+        weight, bias = (part.detach().cpu().double() for part in (layer.weight, layer.bias))
+        return LinearExit(weight, bias)
+
+    def head_inputs(self, rows: str) -> Tensor:
+        """(N, D) what the last layer is given on a split's rows."""
+
+        def compute(folder: Path) -> None:
+            frame, given = self.frames[rows], self.experiment
+            tokens = tokenize(frame, self.splits.entry, self.tokenizer, given.max_length)
+            inputs = head_inputs(self.model, tokens, self.tokenizer, bf16=given.bf16)
+            save_file({"inputs": inputs}, folder / "inputs.safetensors")
+
+        return load_file(self._cached(f"head-{rows}", compute) / "inputs.safetensors")["inputs"]
+
+    def read(self, rows: str) -> dict[int, Tensor]:
+        """{layer: (N, D)} what the method's exit is fed on a split's rows."""
+        method = self.experiment.weighting
+        if method.reader == "words":
+            return reading(self.experiment, self.splits, self.frames[rows], self.tokenizer)(self.model)
+
+        def compute(folder: Path) -> None:
+            states = reading(self.experiment, self.splits, self.frames[rows], self.tokenizer)(self.model)
+            save_file({str(layer): phi for layer, phi in states.items()}, folder / "states.safetensors")
+
+        what = f"{rows}-{method.exit_reads}-{method.layers}-{self.experiment.pooling}"
+        stored = load_file(self._cached(what, compute) / "states.safetensors")
+        return {int(layer): phi for layer, phi in stored.items()}
+
+    def asked(self, exit: LinearExit) -> pd.DataFrame:
+        """The predictions on all evaluation and validation rows, with `exit` as the last layer; `split` tells them."""
+        parts = []
+        for name in ("evaluation", "validation"):
+            frame = self.frames[name].assign(split=name)
+            probs = exit.logits(self.head_inputs(name)).softmax(-1).numpy() if len(frame) else None
+            if probs is not None:
+                parts.append(evaluation.predictions_table(frame, {"student": probs}, self.splits.attribute))
+        return pd.concat(parts, ignore_index=True)
+
+    def save(self, exit: LinearExit, folder: Path) -> None:
+        """Write the student with another last layer."""
+        layer = models.output_layer(self.model)
+        with torch.no_grad():
+            layer.weight.copy_(exit.weight)
+            layer.bias.copy_(exit.bias)
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _cached(self, what: str, compute) -> Path:
+        return runs.cached(f"states-{runs.digest(self.run.folder.name, what, str(self.experiment.bf16))}", compute)
+
+
+def _weights(experiment: Experiment, student: Finished, early: Run | None, rows: str) -> Tensor:
+    """(N,) weights as the method gives them."""
+    method, splits = experiment.weighting, student.splits
+    exits = experiment.exits(len(splits.labels))
+    labels = torch.tensor(splits.frames[rows]["label"].to_numpy())
+    if isinstance(method, Early):
+        return method.weights(train_probabilities(early, splits, experiment), labels)
+    if isinstance(method, Refitted):
+        return method.weights(student.read(rows), labels, exits).float()
+    groups = torch.tensor(splits.frames[rows]["group"].cat.codes.to_numpy(dtype="int64"))
+    probs, exit_probs = student.head.logits(student.head_inputs(rows)).softmax(-1), None
+    if experiment.aux_layer:
+        [fitted], [asked] = (student.read(split).values() for split in ("train", rows))
+        head = exits.head(fitted, torch.tensor(splits.train["label"].to_numpy()))
+        exit_probs = head.logits(asked).softmax(-1)
+    return method.weights(Seen(labels, groups, probs, exit_probs)).float()
+
+
+def _refitted(experiment: Experiment, student: Finished, rows: str, weights: Tensor) -> LinearExit:
+    """The last layer at its MAP on a split's rows."""
+    method, splits = experiment.weighting, student.splits
+    inputs, labels = student.head_inputs(rows), torch.tensor(splits.frames[rows]["label"].to_numpy())
+    n_classes, tau = len(splits.labels), method.head_prior_precision
+    if tau == "evidence":
+        return select_prior_precision(inputs, labels, n_classes, weights=weights)[0]
+    old = student.head if isinstance(method, Asked) and method.towards_old else None
+    return LinearExit.fit(inputs, labels, tau, n_classes, weights=weights, towards=old)
+
+
+def _with_bias(layer: nn.Linear) -> nn.Linear:
+    if layer.bias is None:
+        raise ValueError("the student's last layer has no bias to refit; choose another student_model")
+    return layer

@@ -1,0 +1,81 @@
+"""Refits of a finished student's last layer: the representation may know what the last layer does not.
+
+The head is fitted to its MAP on the student's own features, with the weights below (Kirichenko et al. 2023).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fairkd.parameters import Fraction, parameter
+from fairkd.weighting.method import Asked, ReadsExit, Rows, Seen, register
+
+
+@register
+class Refit(Asked):
+    """Every row alike: the control of all other refits."""
+
+    name = "refit"
+    description = "last layer refitted, every row alike (control)"
+
+    def weights(self, seen: Seen) -> Tensor:
+        """See `Asked.weights`."""
+        return torch.ones(len(seen.labels))
+
+
+@register
+class Dfr(Asked):
+    """Rows weigh N / (G N_g), G groups of N_g rows: each group as a whole alike (deep feature reweighting)."""
+
+    name = "dfr"
+    description = "last layer refitted with balanced groups, reads them (Kirichenko et al. 2023)"
+    reads_groups = True
+
+    def weights(self, seen: Seen) -> Tensor:
+        """See `Asked.weights`."""
+        _, group, counts = seen.groups.unique(return_inverse=True, return_counts=True)
+        return len(group) / len(counts) / counts[group]
+
+
+@register
+class Afr(Asked):
+    """Held-out rows weigh exp(-gamma p_y), balanced by class, near the old last layer (automatic feature reweighting).
+
+    With mean 1 within each class, as equation 3 of Qiu et al. 2023 has it up to a factor; `head_prior_precision` is
+    twice the number of rows times the paper's lambda.
+    """
+
+    name = "afr"
+    description = "last layer refitted where the student is unsure of the label (Qiu et al. 2023)"
+    towards_old = True
+
+    refit_on: Rows = parameter("validation", "pairs to refit the last layer on", "Qiu et al. 2023")
+    gamma: float = parameter(4.0, "how fast the weight falls with the label's probability", "4 .. 20", ge=0, le=100)
+
+    def weights(self, seen: Seen) -> Tensor:
+        """See `Asked.weights`."""
+        lifted = (-self.gamma * seen.probs.gather(1, seen.labels[:, None]).squeeze(1)).exp()
+        classes, of, counts = seen.labels.unique(return_inverse=True, return_counts=True)
+        sums = lifted.new_zeros(len(classes)).index_add_(0, of, lifted)
+        return lifted / sums[of] * len(of) / len(classes)
+
+
+@register
+class Self(ReadsExit, Asked):
+    """The held-out rows on which exit and last layer disagree most, by KL(head || exit), weigh 1; all others 0.
+
+    The exit stands in the place of the early checkpoint of LaBonte et al. 2023.
+    """
+
+    name = "self"
+    description = "last layer refitted where exit and head disagree most (LaBonte et al. 2023)"
+    towards_old = True
+
+    refit_on: Rows = parameter("validation", "pairs to refit the last layer on", "LaBonte et al. 2023")
+    share: Fraction = parameter(0.1, "share of the rows that the last layer is refitted on")
+
+    def weights(self, seen: Seen) -> Tensor:
+        """See `Asked.weights`."""
+        apart = functional.kl_div(seen.exit_probs.log(), seen.probs, reduction="none").sum(1)
+        kept = apart.topk(max(1, round(self.share * len(apart)))).indices
+        return torch.zeros_like(apart).index_fill_(0, kept, 1.0)

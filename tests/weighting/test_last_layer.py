@@ -1,0 +1,50 @@
+"""Weights of a refit against their papers' formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fairkd.weighting import METHODS, Seen, instance_weights
+from fairkd.weighting.margins import label_weights, linear_weights
+
+PROBS = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.35, 0.25], [0.05, 0.05, 0.9]], dtype=torch.float64)
+LABELS = torch.tensor([0, 0, 1, 2])
+SEEN = Seen(LABELS, torch.tensor([0, 1, 1, 1]), PROBS, PROBS.flip(0))
+
+
+def test_refit_weighs_nothing_and_dfr_each_group_alike():
+    assert METHODS["refit"]().weights(SEEN).tolist() == [1, 1, 1, 1]
+    found = METHODS["dfr"]().weights(SEEN)
+    assert found.tolist() == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+    assert METHODS["dfr"].reads_groups and not METHODS["refit"].reads_groups
+
+
+def test_afr_is_its_equation_balanced_by_class():
+    found = METHODS["afr"](gamma=4.0).weights(SEEN).numpy()
+    raw = [math.exp(-4 * PROBS[n, y]) for n, y in enumerate(LABELS)]
+    of_class = {0: raw[0] + raw[1], 1: raw[2], 2: raw[3]}
+    expected = [r / of_class[int(y)] * 4 / 3 for r, y in zip(raw, LABELS, strict=True)]
+    np.testing.assert_allclose(found, expected)
+    assert found.sum() == pytest.approx(4)
+
+
+def test_self_takes_the_rows_of_largest_divergence():
+    found = METHODS["self"](share=0.5).weights(SEEN)
+    divergence = [
+        sum(p * math.log(p / q) for p, q in zip(*rows, strict=True)) for rows in zip(PROBS, PROBS.flip(0), strict=True)
+    ]
+    assert found.tolist() == [float(d >= sorted(divergence)[2]) for d in divergence]
+
+
+def test_shapes_of_weights_by_hand():
+    margins = [0.5, 0.7, 0.05, 0.85]
+    wrong = [False, True, True, False]
+    linear = linear_weights(PROBS, LABELS, 2.0, 20.0)
+    np.testing.assert_allclose(linear, [1 + 20 * m**2 if w else 1 for m, w in zip(margins, wrong, strict=True)])
+    gold = np.array([0.7, 0.1, 0.35, 0.9])
+    np.testing.assert_allclose(label_weights(PROBS, LABELS, 2.0), (1 - gold) ** 2)
+    np.testing.assert_allclose(label_weights(PROBS, LABELS, 2.0, inverse=True), gold**-2.0)
+    assert METHODS["dedier"](shape="complement", alpha=2.0).lift(PROBS, LABELS).tolist() == ((1 - gold) ** 2).tolist()
+    assert torch.equal(METHODS["dedier"]().lift(PROBS, LABELS), instance_weights(PROBS, LABELS))

@@ -4,17 +4,21 @@ Here finished runs are read and set side by side; what trains one is below. No f
 """
 
 from fairkd.study.circumstances import circumstances, differing
+from fairkd.study.frontier import frontier, frontier_choices, frontier_points
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
-from fairkd.study.selection import SELECTIONS, chosen_epoch, predictions_at, selection_report
+from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
 
 __all__ = [
     "SELECTIONS",
     "Study",
-    "chosen_epoch",
+    "chosen",
     "circumstances",
     "comparison",
     "differing",
+    "frontier",
+    "frontier_choices",
+    "frontier_points",
     "pivot",
     "posterior_agreement",
     "posterior_tables",

@@ -1,46 +1,75 @@
-"""Which epoch of a run to believe, by one rule or another."""
+"""Which epoch of a run, or which setting of a refit, to believe, by one rule or another."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
-from fairkd.evaluation import compare, group_accuracy
+from fairkd.evaluation import class_probabilities, compare, group_accuracy
 from fairkd.experiment import title
 from fairkd.runs import Run
 
-# By what the epoch of a run is chosen: nothing, or the validation split without and with its group labels.
-SELECTIONS = {"last epoch": None, "validation average": "average", "validation worst group": "worst_group"}
+
+def class_difference(rows: pd.DataFrame) -> float:
+    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024, section 4)."""
+    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
+    of_class = [right[rows["label"] == label].mean() for label in sorted(rows["label"].unique())]
+    return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))
 
 
-def chosen_epoch(epochs: pd.DataFrame, selection: str, attribute: str = "negation") -> int:
-    """The epoch that one of `SELECTIONS` would keep; of equals the one of better average, then the earliest.
+def _average(rows: pd.DataFrame, attribute: str) -> float:
+    return group_accuracy(rows, attribute=attribute)["average"]
+
+
+def _worst_group(rows: pd.DataFrame, attribute: str) -> float:
+    return group_accuracy(rows, attribute=attribute)["worst_group"]
+
+
+# By what is chosen: nothing, or the validation split, whose group labels the last rule alone reads.
+SELECTIONS: dict[str, Callable[[pd.DataFrame, str], float] | None] = {
+    "last epoch": None,
+    "validation average": _average,
+    "smallest class difference": lambda rows, attribute: -class_difference(rows),
+    "validation worst group": _worst_group,
+}
+
+
+def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", among: str = "epoch") -> float:
+    """The epoch (or other setting) that one of `SELECTIONS` would keep; of equals the better average, then the first.
 
     Args:
-        epochs: the table "epochs" of a student's run.
+        table: predictions of a student, with the columns `split` and `among`; a run's table "epochs".
+        selection: a rule; "last epoch" is the largest.
+        among: the column of what is chosen.
 
     Raises:
         ValueError: an unknown selection, or one that needs validation rows where there are none.
     """
     if selection not in SELECTIONS:
         raise ValueError(f"selection is {selection!r}; choose one of {', '.join(SELECTIONS)}")
-    row = SELECTIONS[selection]
-    if row is None:
-        return int(epochs["epoch"].max())
-    validation = epochs[epochs["split"] == "validation"]
+    rule = SELECTIONS[selection]
+    if rule is None:
+        return table[among].max()
+    validation = table[table["split"] == "validation"]
     if validation.empty:
         raise ValueError(f"selection {selection!r} needs validation rows: set validation_examples above 0")
-    scores = {}
-    for epoch, rows in validation.groupby("epoch", sort=True):
-        accuracy = group_accuracy(rows, attribute=attribute)
-        scores[epoch] = (accuracy[row], accuracy["average"])
-    return int(max(scores, key=scores.get))
+    scores = {
+        setting: (rule(rows, attribute), _average(rows, attribute))
+        for setting, rows in validation.groupby(among, sort=True)
+    }
+    return max(scores, key=scores.get)
 
 
 def predictions_at(run: Run, selection: str, attribute: str = "negation") -> pd.DataFrame:
     """The evaluation rows' predictions of a student at the epoch that one of `SELECTIONS` would keep."""
     epochs = run.table("epochs")
-    epoch = chosen_epoch(epochs, selection, attribute)
-    return epochs[(epochs["epoch"] == epoch) & (epochs["split"] == "evaluation")].reset_index(drop=True)
+    return evaluated_at(epochs, "epoch", chosen(epochs, selection, attribute))
+
+
+def evaluated_at(table: pd.DataFrame, among: str, setting: float) -> pd.DataFrame:
+    """The evaluation rows of one setting."""
+    return table[(table[among] == setting) & (table["split"] == "evaluation")].reset_index(drop=True)
 
 
 def selection_report(found: dict[str, dict[int, Run]], rules: Iterable[str], attribute: str) -> pd.DataFrame:

@@ -48,9 +48,9 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
         log.info("refitting the last layer of %s, method %s", base.folder.name, experiment.method)
         student = Finished(experiment, splits, base)
         rows = "validation" if isinstance(method, Asked) and method.refit_on == "validation" else "train"
-        given = _weights(experiment, student, early, rows)
+        given = given_weights(experiment, student, early, rows)
         used = method.applied(given, experiment.seed)
-        exit = _refitted(experiment, student, rows, used)
+        exit = refitted_head(experiment, student, rows, used)
         student.save(exit, folder / "model")
         frame = splits.frames[rows]
         table = pd.DataFrame({"epoch": 0, "id": frame["id"], "weight": used.numpy(), "given": given.numpy()})
@@ -134,7 +134,7 @@ class Finished:
         return runs.cached(f"states-{runs.digest(self.run.folder.name, what, str(self.experiment.bf16))}", compute)
 
 
-def _weights(experiment: Experiment, student: Finished, early: Run | None, rows: str) -> Tensor:
+def given_weights(experiment: Experiment, student: Finished, early: Run | None, rows: str) -> Tensor:
     """(N,) weights as the method gives them."""
     method, splits = experiment.weighting, student.splits
     exits = experiment.exits(len(splits.labels))
@@ -152,7 +152,7 @@ def _weights(experiment: Experiment, student: Finished, early: Run | None, rows:
     return method.weights(Seen(labels, groups, probs, exit_probs)).float()
 
 
-def _refitted(experiment: Experiment, student: Finished, rows: str, weights: Tensor) -> LinearExit:
+def refitted_head(experiment: Experiment, student: Finished, rows: str, weights: Tensor) -> LinearExit:
     """The last layer at its MAP on a split's rows."""
     method, splits = experiment.weighting, student.splits
     inputs, labels = student.head_inputs(rows), torch.tensor(splits.frames[rows]["label"].to_numpy())

@@ -5,6 +5,7 @@ a run's folder or a result computed anew: what a figure shows is in the frame it
 """
 
 from fairkd.figures.drawing import Figure
+from fairkd.figures.frontier import frontier
 from fairkd.figures.run import (
     group_accuracies,
     margins_by_layer,
@@ -20,6 +21,7 @@ __all__ = [
     "Figure",
     "agreement",
     "average_against_worst_group",
+    "frontier",
     "group_accuracies",
     "margins_by_layer",
     "reliability",

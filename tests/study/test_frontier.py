@@ -43,8 +43,8 @@ def swept(right):
                 label = i % 2
                 prob = 0.9 if (label == 1) == ok else 0.1
                 rows.append(
-                    {"id": f"{i}", "label": label, "negation": i > 1, "group": f"{label}, {'' if i > 1 else 'no '}neg",
-                     "importance": 1.0, "split": split, "beta": beta, "student_prob_0": 1 - prob, "student_prob_1": prob}
+                    {"id": f"{i}", "label": label, "negation": i > 1, "importance": 1.0,
+                     "group": f"{label}, {'' if i > 1 else 'no '}neg", "split": split, "beta": beta, "student_prob_0": 1 - prob, "student_prob_1": prob}
                 )  # fmt: skip
     table = pd.DataFrame(rows)
     return table.assign(group=pd.Categorical(table["group"]))

@@ -1,0 +1,23 @@
+import pandas as pd
+import pytest
+
+from fairkd import figures
+
+
+def long(student, beta, average, worst):
+    rows = {"average": average, "worst_of_means": worst}
+    return [{"student": student, "beta": beta, "row": row, "value": value} for row, value in rows.items()]
+
+
+def test_a_line_a_student_through_its_betas_and_a_mark_for_each_other():
+    points = pd.DataFrame([*long("a", 2.0, 0.7, 0.5), *long("a", 0.0, 0.8, 0.3), *long("b", 0.0, 0.8, 0.4)])
+    marks = pd.DataFrame([*long("dfr", None, 0.75, 0.6)])
+    figure = figures.frontier(points, marks)
+    lines = figure.drawing.axes[0].lines
+    assert [list(line.get_xdata()) for line in lines] == [[0.8, 0.7], [0.8], [0.75]]
+    assert [list(line.get_ydata()) for line in lines] == [[0.3, 0.5], [0.4], [0.6]]
+    assert (
+        "a from 0.300 at average 0.800 to 0.500 at 0.700 (beta 2)" in figure.alt and "dfr 0.600 at 0.750" in figure.alt
+    )
+    with pytest.raises(ValueError, match="the points lacks the columns beta"):
+        figures.frontier(points.drop(columns="beta"), marks)

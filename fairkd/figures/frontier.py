@@ -20,7 +20,7 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     for (student, part), style in zip(
         points.groupby("student", sort=False), styles(list(points["student"].unique())).values(), strict=True
     ):
-        wide = part.pivot(index="beta", columns="row", values="value").sort_index()
+        wide = part.pivot_table(index="beta", columns="row", values="value")
         ax.plot(wide["average"], wide[row], markersize=5, linewidth=1.2, label=student, **style)
         top = wide[row].idxmax()
         said.append(

@@ -40,12 +40,11 @@ def swept(right):
     for beta, of_beta in right.items():
         for split in ("evaluation", "validation"):
             for i, ok in enumerate(of_beta):
-                label = i % 2
+                label, negated = i % 2, i > 1
                 prob = 0.9 if (label == 1) == ok else 0.1
-                rows.append(
-                    {"id": f"{i}", "label": label, "negation": i > 1, "importance": 1.0,
-                     "group": f"{label}, {'' if i > 1 else 'no '}neg", "split": split, "beta": beta, "student_prob_0": 1 - prob, "student_prob_1": prob}
-                )  # fmt: skip
+                row = {"id": f"{i}", "label": label, "negation": negated, "group": f"{label}, {negated}"}
+                row |= {"importance": 1.0, "split": split, "beta": beta}
+                rows.append(row | {"student_prob_0": 1 - prob, "student_prob_1": prob})
     table = pd.DataFrame(rows)
     return table.assign(group=pd.Categorical(table["group"]))
 

@@ -25,10 +25,13 @@ class Study(Profiled):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
 
     methods: Annotated[list[str], Field(min_length=1)] = Field(
-        ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro"],
-        description="students compared",
+        ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro", "refit", "dfr"],
+        description="the students",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
+    refits: list[str] = Field(
+        ["dedier@6,exit_reads=hypothesis,place=refit"], description="refits whose frontier is drawn; [] for none"
+    )
     record: str | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("seeds")

@@ -9,12 +9,12 @@ import torch
 from transformers import AutoTokenizer
 
 from fairkd import runs
-from fairkd.data import load, tokenize
+from fairkd.data import load
 from fairkd.exits import POSTERIORS, Exits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
-from fairkd.training.features import pooled_states
+from fairkd.training.reading import reading
 from fairkd.weighting import confidence_margin
 from fairkd.weighting.dedier import MarginWeighted
 
@@ -38,9 +38,7 @@ def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) 
         exits, states = experiment.finished(len(splits.labels)), {}
         model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
         for split, frame in {"train": splits.train, "evaluation": splits.evaluation}.items():
-            tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length)
-            pooling = exits.options.pooling
-            states[split] = pooled_states(model, tokens, tokenizer, [layer], pooling, bf16=experiment.bf16)[layer]
+            [states[split]] = reading(experiment, splits, frame, tokenizer, exits.options.pooling)(model).values()
         labels = torch.tensor(splits.train["label"].to_numpy())
         temperatures = np.geomspace(1, len(labels), n_temperatures).tolist()
         sweep = temperature_sweep(states["train"], labels, exits, method, temperatures)

@@ -1,7 +1,6 @@
 """What the exit of a method is fed: pooled states of the student on the text it reads, or a bag of its words."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,14 +19,14 @@ def reading(
     splits: Splits,
     frame: pd.DataFrame,
     tokenizer: PreTrainedTokenizerBase,
-    folder: Path | None = None,
+    pooling: str | None = None,
 ) -> Read:
     """What the exit of the experiment's method is fed on the rows of `frame`: a function of the student as it is.
 
     Args:
         frame: N rows of the splits.
         tokenizer: the student's.
-        folder: where states lie on disk; None holds them in memory.
+        pooling: "cls" or "mean"; None is the experiment's, in training.
 
     Returns:
         model -> {layer: (N, D)}; a bag of words, which no model changes, is layer 0.
@@ -38,5 +37,5 @@ def reading(
         bag = torch.from_numpy(bag_of_words(splits.train, frame, columns, method.n_words))
         return lambda model: {0: bag}
     tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length, columns)
-    pooling, bf16 = experiment.pooling, experiment.bf16
-    return lambda model: pooled_states(model, tokens, tokenizer, method.layers, pooling, bf16=bf16, folder=folder)
+    how = pooling or experiment.pooling
+    return lambda model: pooled_states(model, tokens, tokenizer, method.layers, how, bf16=experiment.bf16)

@@ -9,7 +9,7 @@ import torch
 from fairkd import runs
 from fairkd.data import load
 from fairkd.evaluation import compare
-from fairkd.experiment import Experiment, title
+from fairkd.experiment import Experiment, read_student, title
 from fairkd.parameters import ParameterError
 from fairkd.runs import Run
 from fairkd.study.selection import SELECTIONS, chosen, evaluated_at
@@ -17,6 +17,7 @@ from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.refit import Finished, given_weights, refitted_head
 from fairkd.training.student import student_identity, train_student
+from fairkd.weighting import METHODS
 from fairkd.weighting.dedier import MarginWeighted
 
 log = logging.getLogger("fairkd")
@@ -30,16 +31,17 @@ def frontier(experiment: Experiment, students: list[str], seeds: list[int]) -> d
     A plain student is trained if there is none yet; what follows takes seconds a point.
 
     Args:
-        students: entries with place=refit, of methods with a beta: "laplace@6,exit_reads=hypothesis,place=refit".
+        students: entries of methods that have a beta, such as "laplace@6,exit_reads=hypothesis"; place=refit is meant.
         seeds: of the plain students.
 
     Raises:
-        ParameterError: a student that has no beta, or is not refitted.
+        ParameterError: a student that has no beta.
     """
-    asked = {spec: experiment.student(spec) for spec in students}
-    for spec, one in asked.items():
-        if not (one.weighting.refits_head and isinstance(one.weighting, MarginWeighted)):
-            raise ParameterError(f"{spec!r}: a frontier needs a method that has a beta, and place=refit")
+    asked = {}
+    for spec in students:
+        if not issubclass(METHODS[read_student(spec)["method"]], MarginWeighted):
+            raise ParameterError(f"refits, {spec!r}: a frontier needs a method that has a beta, such as dedier")
+        asked[spec] = experiment.student(f"{spec},place=refit")
     return {
         spec: {seed: _swept(one.vary(seed=seed)).table("frontier") for seed in seeds} for spec, one in asked.items()
     }

@@ -29,9 +29,7 @@ class Study(Profiled):
         description="the students",
     )
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
-    refits: list[str] = Field(
-        ["dedier@6,exit_reads=hypothesis,place=refit"], description="refits whose frontier is drawn; [] for none"
-    )
+    refits: list[str] = Field(["dedier@3", "dedier@6"], description="refits whose frontier is drawn; [] for none")
     record: str | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("seeds")

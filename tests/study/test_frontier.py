@@ -11,7 +11,7 @@ from fairkd.study.frontier import BETAS
 from fairkd.study.selection import class_difference
 from fairkd.training.refit import refit_student
 
-SPEC = "dedier@1,exit_reads=hypothesis,place=refit"
+SPEC = "dedier@1,exit_reads=hypothesis"
 
 
 @pytest.mark.parametrize("shape", ["exponential", "linear"])
@@ -19,7 +19,7 @@ def test_a_point_is_the_refit_of_its_beta(small, shape):
     spec = f"{SPEC},shape={shape}"
     found = study.frontier(small, [spec], [1])[spec][1]
     assert found["beta"].unique().tolist() == list(BETAS)
-    experiment = small.student(f"{spec},beta=3.0").vary(seed=1)
+    experiment = small.student(f"{spec},beta=3.0,place=refit").vary(seed=1)
     run = refit_student(experiment, splits=load(experiment))
     ours = found[(found["beta"] == 3) & (found["split"] == "evaluation")].set_index("id").sort_index()
     theirs = run.table("predictions").set_index("id").sort_index()
@@ -29,9 +29,8 @@ def test_a_point_is_the_refit_of_its_beta(small, shape):
 
 
 def test_what_has_no_frontier_is_refused(small):
-    for spec in ("refit", "dedier@1"):
-        with pytest.raises(ParameterError, match="needs a method that has a beta, and place=refit"):
-            study.frontier(small, [spec], [0])
+    with pytest.raises(ParameterError, match="refits, 'jtt': a frontier needs a method that has a beta"):
+        study.frontier(small, ["jtt"], [0])
 
 
 def swept(right):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fairkd import Experiment, LinearExit, distil, fine_tune
+from fairkd import Experiment, LinearExit, distil, fine_tune, provenance
 from fairkd.data import load
 from fairkd.exits import POSTERIORS, ExitOptions
 from fairkd.runs import find
@@ -19,7 +19,7 @@ from fairkd.training import callbacks, features, models, trainer
 from fairkd.training.refit import refit_student
 from fairkd.training.student import student_name, train_student
 from fairkd.training.task import Task
-from fairkd.weighting import METHODS
+from fairkd.weighting import METHODS, Refitted
 
 ENTRY = """
 source: learnable
@@ -227,3 +227,51 @@ def test_every_parameter_that_a_method_reads_changes_its_result_alone(learnable,
     base, other = (made_student(e) for e in (learnable, learnable.vary(**{name: CHANGED[name]})))
     columns = ["student_prob_0", "student_prob_1"]
     assert not base.table("predictions")[columns].equals(other.table("predictions")[columns])
+
+
+METHOD = """
+class Mine(Refitted):
+    name = "mine"
+
+    def weights(self, features, labels, exits):
+        return torch.where(labels == 0, {}, 1.0)
+"""
+
+
+def test_method_data_or_version_changed_within_a_process_is_a_new_run_that_says_why(
+    learnable, project, monkeypatch, caplog
+):
+    """As in a kernel: a class redefined, a file edited, a package upgraded under the same parameters."""
+    caplog.set_level("INFO", "fairkd")
+    monkeypatch.setenv("FAIRKD_ROOT", str(project))
+    (project / "learnable").mkdir()
+    (project / "learnable.yaml").write_text(ENTRY)
+    rows(80, 1, 0.5, 0.0).to_csv(project / "learnable" / "test.csv", index=False)
+
+    def edit(seed):
+        rows(96, seed, 0.9, 0.08).to_csv(project / "learnable" / "train.csv", index=False)
+
+    def define(lift):
+        namespace = {"__name__": "__main__", "Refitted": Refitted, "torch": torch}
+        exec(METHOD.format(lift), namespace)
+        monkeypatch.setitem(METHODS, "mine", namespace["Mine"])
+
+    def trained():
+        caplog.clear()
+        return train_student(learnable.vary(method="mine", teacher_epochs=1, student_epochs=2))
+
+    edit(0)
+    define(2.0)
+    made = [trained()]
+    assert trained().folder == made[0].folder
+    upgraded = provenance.versions() | {"torch": "0"}
+    for change, why in (
+        (lambda: define(3.0), "code Mine"),
+        (lambda: edit(2), "source, teacher"),
+        (lambda: monkeypatch.setattr(provenance, "versions", lambda: upgraded), "teacher, versions torch"),
+    ):
+        change()
+        made.append(trained())
+        assert f"{made[-2].folder.name} differs in {why}\n" in caplog.text
+    assert len({run.folder for run in made}) == 4
+    assert [run.table("weights")["weight"].max() for run in made] == [2, 3, 3, 3]

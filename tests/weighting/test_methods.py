@@ -147,22 +147,34 @@ def test_threshold_leaves_its_share_of_held_out_labels_off_the_support(delta):
     assert off == pytest.approx(delta, abs=1e-9)
 
 
-def test_avcs_is_the_formula_with_thresholds_of_rows_its_exits_have_not_seen():
+def avcs_by_the_formula(logits, labels, held_out, delta, alpha=0.2, beta=3.0):
+    """Weights by Jazbec et al. 2024, one instance after another; logits: every exit's, fitted without held-out rows."""
+    logits = [[[v - sum(row) / len(row) for v in row] for row in exit] for exit in logits]
+    thresholds = []
+    for exit in logits:
+        gold = [exit[n][labels[n]] for n in held_out]
+        cut_off = {t: sum(g < t for g in gold) / len(gold) for t in gold}
+        thresholds.append(max(t for t in gold if cut_off[t] <= delta / len(logits)))
+    weights = []
+    for n, y in enumerate(labels):
+        log_ratio = 0.0
+        for exit, threshold in zip(logits, thresholds, strict=True):
+            a = [max(v - threshold, 0.0) for v in exit[n]]
+            on = a[y] > 0
+            log_ratio += math.log(a[y] / sum(a)) - digamma(a[y]) + digamma(sum(a)) if on else math.inf
+        against = min(max(log_ratio / math.log(1 / delta), 0.0), 1.0)
+        weights.append(math.exp(beta * against**alpha))
+    return weights
+
+
+@pytest.mark.parametrize("delta", [0.1, 0.4])
+def test_avcs_is_the_formula_with_thresholds_of_rows_its_exits_have_not_seen(delta):
     features, labels = problem()
     rows = torch.randperm(150, generator=torch.Generator().manual_seed(DEMO.seed))
     held_out, fitted = rows[:15], rows[15:]
-    total = np.zeros(150)
-    for layer in (1, 2):
-        z = DEMO.head(features[layer][fitted], labels[fitted]).exit.logits(features[layer]).numpy()
-        z = z - z.mean(1, keepdims=True)
-        gold = z[np.arange(150), labels]
-        threshold = np.sort(gold[held_out])[int(0.1 / 2 * 15)]  # half of delta for each of the two exits
-        a = np.maximum(z - threshold + 1e-15, 0)
-        with np.errstate(all="ignore"):
-            ratio = np.log(a / a.sum(1, keepdims=True)) - digamma(a) + digamma(a.sum(1, keepdims=True))
-        total += np.where(gold < threshold, np.inf, ratio[np.arange(150), labels])
-    expected = np.exp(3 * np.clip(total / math.log(1 / 0.1), 0, 1) ** 0.2)
-    np.testing.assert_allclose(weights_of("avcs", features, labels, delta=0.1), expected, rtol=1e-6)
+    logits = [DEMO.head(features[k][fitted], labels[fitted]).exit.logits(features[k]).tolist() for k in (1, 2)]
+    expected = avcs_by_the_formula(logits, labels.tolist(), held_out.tolist(), delta)
+    np.testing.assert_allclose(weights_of("avcs", features, labels, delta=delta), expected, rtol=1e-6)
 
 
 def test_group_dro_is_the_exponentiated_gradient():

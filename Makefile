@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports pages study test lab lint
+.PHONY: help env demo reports pages study test mutants lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -13,6 +13,8 @@ PROFILE ?= demo
 JOBS    ?= 1
 # More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER"; it does not make Make run anything again.
 PAPERMILL_ARGS ?=
+# Mutants that are tried, a quarter of them in each room; a larger number goes on from a smaller one.
+SAMPLE  ?= 300
 VENV    := .venv
 BIN     := $(VENV)/bin
 ENV     := $(VENV)/.installed
@@ -105,6 +107,10 @@ test: $(ENV)  ## unit tests, then the committed notebooks run again and compared
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
 	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
+
+mutants: $(ENV)  ## SAMPLE small faults in exits, weighting, evaluation and training: does a test notice? takes hours
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(SAMPLE)
 
 lab: $(ENV)  ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

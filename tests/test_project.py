@@ -89,7 +89,8 @@ def test_no_file_names_a_place_on_somebodys_machine(tracked):
 
 def test_every_import_is_a_pinned_dependency():
     """What the code imports is named in pyproject.toml, not taken from whatever another package brings along."""
-    texts = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    extras = PROJECT["optional-dependencies"].values()
+    texts = [text for group in (PROJECT["dependencies"], *extras) for text in group]
     pinned = {Requirement(text).name.replace("-", "_") for text in texts}
     modules = {"bs4": "beautifulsoup4", "sklearn": "scikit_learn", "yaml": "pyyaml"}
     sources = [*ROOT.glob("fairkd/**/*.py"), *ROOT.glob("reports/*.py"), *ROOT.glob("tests/*.py")]

@@ -3,9 +3,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.special import logit
 from scipy.stats import binom, binomtest
 
 from fairkd.evaluation import coverage
+from fairkd.evaluation.coverage import _accuracies, _intervals
 from fairkd.evaluation.intervals import Spread, accuracy_interval, difference_interval, effective_rows, p_value
 
 
@@ -28,6 +30,32 @@ def test_intervals_cover_what_they_promise():
     assert found.groupby(["of", "seeds"])["covered"].mean().between(0.95, 0.999).all()
     alone = found[found["seed_spread"] == 0].set_index(["of", "seeds", "rows", "accuracy"])["width"]
     assert alone["group", 10, 1000, 0.7] < 2 * 2 * np.sqrt(0.7 * 0.3 / 1000)
+
+
+def test_the_full_simulation_has_the_cells_that_are_promised():
+    found = coverage(draws=1)
+    assert {name: sorted(found[name].unique()) for name in ("seeds", "rows", "accuracy", "seed_spread")} == {
+        "seeds": [3, 5, 10],
+        "rows": [90, 400, 3000],
+        "accuracy": [0.02, 0.1, 0.7, 0.9, 0.99],
+        "seed_spread": [0.0, 0.1, 0.3],
+    }
+    assert found["of"].value_counts().to_dict() == {"group": 135, "average": 135, "difference": 135}
+
+
+def test_simulated_accuracies_have_their_mean_and_their_spread():
+    drawn = _accuracies(np.random.default_rng(0), 0.9, 0.3, (200_000,))
+    assert drawn.mean() == pytest.approx(0.9, abs=3e-4)
+    assert logit(drawn).std() == pytest.approx(0.3, rel=0.01)
+
+
+def test_the_simulations_are_of_the_truth_that_they_name():
+    """Without intervals: the mean of very many seeds and rows is the truth of each of the three."""
+    streams = [np.random.default_rng(s) for s in (0, 1)]
+    for of, truth, low, high in _intervals(streams, 4, 200, 4000, 0.7, 0.3, 0.95):
+        assert (low < truth).all() and (truth < high).all() and (high - low < 0.1).all(), of
+        expected = {"group": 0.7, "average": (0.7 + 0.1 * 0.5) / 1.1, "difference": 0.7 - 0.9 * 0.7}
+        assert truth == pytest.approx(expected[of])
 
 
 def test_one_seed_more_rows_and_heavy_rows():

@@ -88,6 +88,15 @@ def test_ece_and_nll_have_the_normal_interval_of_their_resamples():
     assert 0 < report["low"]["ece"] < report["value"]["ece"] < report["high"]["ece"] < 1
 
 
+def test_a_label_that_a_model_rules_out_costs_what_1e_12_does():
+    predictions = table(FOUR)
+    right = is_correct(predictions).to_numpy()
+    one = np.where(right, predictions["label"], 1 - predictions["label"]).astype(float)
+    report = group_report(predictions.assign(student_prob_0=1 - one, student_prob_1=one), n_boot=10)
+    assert report["value"]["nll"] == pytest.approx(-np.log(1e-12) * (1 - right.mean()), rel=1e-6)
+    assert report["value"]["ece"] == pytest.approx(1 - right.mean(), rel=1e-6)
+
+
 def test_the_worst_of_alike_groups_is_biased_and_its_interval_knows():
     """Six alike groups of 90 rows, right at .675: the lowest is .61 on average, the truth .675."""
     rng = np.random.default_rng(0)

@@ -413,6 +413,7 @@ def test_weights_through_float32_are_still_at_the_mode():
         ({"prior": "diagonal"}, "prior is 'diagonal'.*exact, factored"),
         ({"likelihood_temperature": 0.0}, "likelihood_temperature is 0.0"),
         ({"likelihood_temperature": math.nan}, "likelihood_temperature is nan"),
+        ({"likelihood_temperature": math.inf}, "likelihood_temperature is inf"),
         ({"features": torch.zeros(60, 3)}, "features have width 3, the exit 4"),
         ({"features": torch.full((60, 4), math.nan)}, "features hold NaN"),
         ({"labels": torch.full((60,), 3)}, "labels run from 3 to 3"),

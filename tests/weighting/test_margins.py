@@ -47,6 +47,11 @@ def test_margin_of_two_classes_is_their_distance():
     assert torch.allclose(confidence_margin(torch.stack([p, 1 - p], 1)), (2 * p - 1).abs())
 
 
+def test_a_single_number_has_no_margin():
+    with pytest.raises(ValueError, match=r"shape \(\)"):
+        confidence_margin(torch.tensor(0.5))
+
+
 def test_weights_by_hand():
     probs = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1], [0.3, 0.3, 0.4]], dtype=torch.float64)
     labels = torch.tensor([0, 1, 0])
@@ -62,6 +67,15 @@ def test_default_is_the_multinli_preset():
     half = instance_weights(torch.tensor([[0.75, 0.25, 0.0]]), torch.tensor([2]))
     assert half.item() == pytest.approx(math.exp(3.0 * 0.5**0.2), rel=1e-6)
     assert weight.dtype == torch.float32
+
+
+def test_rounding_above_one_and_zero_exponents_are_allowed():
+    """A softmax in half precision sums to 1.001 at most; the weight is then as at 1."""
+    rounded = instance_weights(torch.tensor([[1.0005, 0.0]]), torch.tensor([1]), alpha=1.0)
+    assert rounded.item() == pytest.approx(math.exp(3.0), rel=1e-6)
+    given = torch.tensor([[0.9, 0.1]]), torch.tensor([1])
+    assert instance_weights(*given, beta=0.0).item() == 1
+    assert instance_weights(*given, alpha=0.0).item() == pytest.approx(math.exp(3.0), rel=1e-6)
 
 
 @FEW
@@ -143,6 +157,7 @@ def good():
     [
         ("temperature", 0.0, "temperature is 0.0.*above 0"),
         ("temperature", math.nan, "temperature is nan"),
+        ("temperature", math.inf, "temperature is inf"),
         ("kd_weight", 1.2, r"kd_weight is 1.2.*\[0, 1\]"),
         ("kd_weight", -0.1, "kd_weight"),
         ("reweight", "ce", "reweight is 'ce'.*kd, both"),
@@ -169,6 +184,9 @@ def test_loss_refuses(name, value, says):
         ("beta", math.inf, "beta is inf"),
         ("probs", torch.tensor([[2.0, -1.0]]), "probs run from -1 to 2.*softmax"),
         ("probs", torch.tensor([[math.nan, 1.0]]), "probs run from nan"),
+        ("probs", torch.tensor([[-0.1, 1.0]]), "probs run from -0.1"),
+        ("probs", torch.tensor([[0.0, 1.1]]), "to 1.1"),
+        ("confidence", torch.tensor([1.1]), "confidence run from 1.1"),
         ("probs", torch.ones(1, 1), "2 classes"),
         ("probs", torch.ones(0, 2), "probs has shape"),
         ("labels", torch.tensor([2]), "labels run from 2 to 2"),

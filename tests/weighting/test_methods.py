@@ -11,7 +11,9 @@ from scipy.special import digamma
 from scipy.stats import dirichlet
 
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
-from fairkd.weighting import METHODS, Refitted, avcs, confidence_margin
+from fairkd.exits.hidden import HiddenLayers
+from fairkd.parameters import ParameterError
+from fairkd.weighting import METHODS, Early, Online, Refitted, avcs, confidence_margin
 from fairkd.weighting.dedier import confidence, matched_temperature
 from fairkd.weighting.group_weights import GroupWeights
 
@@ -48,6 +50,53 @@ def weights_of(name, features, labels, given=DEMO, **own):
 
 def test_every_method_that_refits_is_tested_here():
     assert sorted(REFITTED) == sorted(name for name, method in METHODS.items() if issubclass(method, Refitted))
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "default", "allowed", "refused"),
+    [
+        ("kd", "temperature", 2.0, [0.5, 100.0], [0.0, 100.5]),
+        ("kd", "kd_weight", 0.5, [0.0, 1.0], [-0.5, 1.5]),
+        ("dedier", "aux_layer", 3, [1], [0]),
+        ("dedier", "warm_start_epochs", 1, [1], [0]),
+        ("dedier", "reweight_every", 1, [1], [0]),
+        ("dedier", "alpha", 0.2, [0.0, 10.0], [-0.5, 10.5]),
+        ("dedier", "beta", 3.0, [0.0, 20.0], [-0.5, 20.5]),
+        ("dedier", "weight_cap", None, [1.0], [0.5]),
+        ("avcs", "delta", 0.05, [0.01, 0.99], [0.0, 1.0]),
+        ("jtt", "jtt_epochs", 2, [1], [0]),
+        ("jtt", "jtt_factor", 6.0, [0.5, 1e4], [0.0, 1e4 + 0.5]),
+        ("group_dro", "group_step_size", 0.01, [0.5, 10.0], [0.0, 10.5]),
+    ],
+)
+def test_parameters_have_their_sources_defaults_and_bounds(method, name, default, allowed, refused):
+    assert getattr(METHODS[method](), name) == default
+    for value in allowed:
+        assert getattr(METHODS[method](**{name: value}), name) == value
+    for value in refused:
+        with pytest.raises(ParameterError, match=name):
+            METHODS[method](**{name: value})
+
+
+def test_what_a_method_is():
+    of = {name: (m().uses_teacher, m().reweights, m.reads_groups) for name, m in METHODS.items()}
+    assert of == {name: (True, True, False) for name in (*REFITTED, "jtt")} | {
+        "erm": (False, False, False), "kd": (True, False, False), "group_dro": (True, True, True),
+    }  # fmt: skip
+    for name in (*REFITTED, "jtt"):
+        method = METHODS[name]()
+        plain = ("normalize_weights", "permute_weights", "stale_weights")
+        assert not any(getattr(method, parameter, False) for parameter in plain)
+        assert METHODS[name](use_teacher=False).uses_teacher is False
+    assert METHODS["jtt"](jtt_epochs=3).early_epochs == 3
+    assert METHODS["avcs"](aux_layer=3).layers == [1, 2, 3] and METHODS["dedier"](aux_layer=3).layers == [3]
+    assert Refitted.__abstractmethods__ == {"weights"} and Online.__abstractmethods__ == {"start"}
+    assert Early.__abstractmethods__ == {"weights", "early_epochs"}
+
+
+def test_refits_are_due_from_the_warm_start_on_at_their_interval():
+    method = METHODS["dedier"](warm_start_epochs=2, reweight_every=3)
+    assert [epoch for epoch in range(10) if method.due(epoch)] == [2, 5, 8]
 
 
 def softmax(z):
@@ -177,6 +226,19 @@ def test_avcs_is_the_formula_with_thresholds_of_rows_its_exits_have_not_seen(del
     np.testing.assert_allclose(weights_of("avcs", features, labels, delta=delta), expected, rtol=1e-6)
 
 
+def test_avcs_holds_out_a_tenth_and_at_least_one_row():
+    fitted = []
+
+    def fit_logits(features, labels):
+        fitted.append(len(labels))
+        return lambda phi: phi
+
+    for n in (5, 30, 39):
+        features, labels = torch.randn(n, 3), torch.zeros(n, dtype=torch.long)
+        avcs.thresholds_and_logits(fit_logits, {1: features}, labels, 0.1, seed=0)
+    assert fitted == [4, 27, 36]
+
+
 def test_group_dro_is_the_exponentiated_gradient():
     groups = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2])  # group 1 is absent
     weights = GroupWeights(groups, 0.5)
@@ -300,6 +362,14 @@ def test_hidden_layers_are_deterministic_and_the_linear_layer_on_top_is_at_its_m
     assert set(head.tensors()) >= {"weight", "bias", f"hidden{len(widths) - 1}.weight"}
     probs = given.uncertain(head, shifted, labels).probabilities(shifted)
     torch.testing.assert_close(probs.sum(1), torch.ones(400, dtype=probs.dtype))
+
+
+def test_hidden_layers_see_no_unit_and_take_a_constant_feature():
+    features, labels = problem()
+    first, other = (HiddenLayers.fit(x, labels, [8])(x) for x in (features[1], 1e-3 * features[1]))
+    torch.testing.assert_close(other, first, rtol=1e-4, atol=1e-4)
+    constant = torch.cat([features[1], torch.ones(150, 1, dtype=torch.float64)], dim=1)
+    assert HiddenLayers.fit(constant, labels, [8])(constant).isfinite().all()
 
 
 def test_permuting_rows_permutes_the_weights_of_jtt_and_group_dro():

@@ -51,8 +51,8 @@ GUARDS = {
     "training": (
         900,
         [
-            *(f"tests/training/test_{name}.py" for name in ("sampler", "checks", "models", "arithmetic")),
-            *(f"tests/training/test_{name}.py" for name in ("wiring", "runs", "encoders")),
+            *(f"tests/training/test_{name}.py" for name in ("sampler", "trainer", "models", "checks")),
+            *(f"tests/training/test_{name}.py" for name in ("wiring", "arithmetic", "runs", "encoders")),
         ],
     ),
 }

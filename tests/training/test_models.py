@@ -10,7 +10,7 @@ from transformers import (
 from fairkd import ParameterError
 from fairkd.data import load, tokenize
 from fairkd.training.features import logits, pooled_states
-from fairkd.training.halving import halve
+from fairkd.training.halving import alternate_layers, halve
 from fairkd.training.models import check, load_student, load_teacher, load_tokenizer
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -92,8 +92,14 @@ def test_the_student_of_alternate_layers_is_those_layers_of_the_teacher(small, e
 def test_layers_that_the_encoder_does_not_have_are_refused(encoder):
     bert = AutoModel.from_pretrained(encoder)
     assert isinstance(halve(bert, (1, 3)), DistilBertModel)
-    with pytest.raises(ValueError, match="layers 0 to 3"):
-        halve(bert, (1, 4))
+    for layers in ((1, 4), (-1, 1), ()):
+        with pytest.raises(ValueError, match="layers 0 to 3"):
+            halve(bert, layers)
+
+
+def test_alternate_layers_are_distilberts():
+    assert alternate_layers(12) == (0, 2, 4, 7, 9, 11)
+    assert alternate_layers(6) == (0, 2, 4) and alternate_layers(5) == (0, 2, 4)
 
 
 @pytest.mark.parametrize("name", ["teacher", "student"])

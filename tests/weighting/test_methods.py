@@ -182,7 +182,7 @@ def test_evidence_multiplies_exits_and_is_clipped():
     assert expected[2] == 1 and 0 < expected[0] < expected[1] < 1
     one, two = (avcs.evidence(logits[:n], thresholds[:n], labels, 0.2) for n in (1, 2))
     assert (two >= one).all()  # sets are nested: what has left does not come back
-    for delta in (0.0, 1.0):
+    for delta in (-0.5, 0.0, 1.0):
         with pytest.raises(ValueError, match="delta is"):
             avcs.evidence(logits, thresholds, labels, delta)
 

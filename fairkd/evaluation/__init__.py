@@ -4,7 +4,7 @@ Data frames and arrays in, data frames out. No torch, no models, no files, no ru
 """
 
 from fairkd.evaluation.coverage import coverage
-from fairkd.evaluation.groups import group_accuracy, target_groups
+from fairkd.evaluation.groups import group_accuracy, lost_group, target_groups
 from fairkd.evaluation.intervals import holm
 from fairkd.evaluation.report import group_report, paired_difference, readable
 from fairkd.evaluation.seeds import Comparison, compare
@@ -19,6 +19,7 @@ __all__ = [
     "group_report",
     "holm",
     "is_correct",
+    "lost_group",
     "margins",
     "paired_difference",
     "predictions_table",

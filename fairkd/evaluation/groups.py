@@ -77,3 +77,14 @@ def target_groups(train: pd.DataFrame, attribute: str) -> list[str]:
     of_label, of_level = (cells[column].map(train[column].value_counts()) for column in ("label", attribute))
     rare = groups.size() < 0.5 * of_label * of_level / len(train)
     return [group for group in group_names(train) if rare.get(group, True)]
+
+
+def lost_group(train: pd.DataFrame, attribute: str, predictions: pd.DataFrame, model: str = "student") -> str:
+    """The group that a model, as a rule plain distillation's student, loses: the one group that others are shown by.
+
+    It is the target group where the model is least accurate; of all groups, where none that is rare in training occurs
+    in the predictions.
+    """
+    accuracy = is_correct(predictions, model).groupby(predictions["group"].astype(str)).mean()
+    rare = accuracy.index.intersection(target_groups(train, attribute))
+    return accuracy[rare if len(rare) else accuracy.index].idxmin()

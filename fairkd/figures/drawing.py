@@ -1,11 +1,13 @@
-"""What the figures share: the image with its alt text, the theme, the marks of a series, weighted quantiles.
+"""What the figures share: the image with its caption and alt text, the theme, the marks of a series, direct labels.
 
-Readable in grey: the palette rises in lightness (viridis, safe for colour-blind readers), and series differ in
-marker, dash or hatch too.
+Readable in grey: the palette rises in lightness (viridis, safe for colour-blind readers), series differ in marker or
+dash too, and the one group that a figure is about has a thick line. Readable on a phone: a drawing is 6 inches wide and
+its letters as large as a page's, so that 350 pixels show them at 60 %.
 """
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 
 import matplotlib
@@ -14,22 +16,39 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
+from scipy.optimize import isotonic_regression
 
-HATCHES = ["", "////"]
+from fairkd.evaluation.tables import is_correct
+
+TARGET = "#b2182b"  # the group that a figure is about
+VARIANTS = {"MAP": "exit{}", "Laplace": "exit{}_laplace"}  # what a predictions table calls an exit at a layer
 
 _STYLE = sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.6"})
-_THEME = _STYLE | sns.plotting_context("notebook", 0.9, {"grid.linewidth": 0.7, "hatch.linewidth": 0.8})
-_MARKERS = "osD^vPX*"
+_THEME = _STYLE | sns.plotting_context("notebook", 1.0, {"grid.linewidth": 0.7, "lines.markersize": 6})
+_MARKERS = "osD^vPX*<>dph8"
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3))]
-_WIDTH = 9.0  # inches; a page shows 96 pixels to the inch
+_WIDTH = 6.0  # inches; a page shows 96 pixels to the inch
+_LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5)}
+_FEW = 30  # values; fewer are drawn one by one
+
+
+class Words(str):
+    """Sentences computed from the data, such as a figure's caption; a notebook shows them as text."""
+
+    def _repr_markdown_(self) -> str:
+        return self
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, its title and its alt text; a notebook shows it as an image that carries the alt text."""
+    """A drawing, its title, what it shows in words, and its numbers for who does not see it.
+
+    A notebook shows the image, which carries the alt text, and by `display(figure, figure.caption)` the caption too.
+    """
 
     drawing: Drawing
     title: str
+    caption: Words
     alt: str
 
     def png(self) -> bytes:
@@ -40,13 +59,13 @@ class Figure:
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        # The plain text is the title alone: the alt text has numbers, which differ from processor to processor.
+        # The plain text is the title alone: alt text and caption have numbers, which differ from machine to machine.
         data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": f"Figure: {self.title}"}
         width = round(96 * self.drawing.get_figwidth())
-        return data, {"image/png": {"alt": f"{self.title}. {self.alt}", "width": width}}
+        return data, {"image/png": {"alt": f"{self.title}. {self.alt}", "caption": self.caption, "width": width}}
 
 
-def canvas(rows: int, columns: int, height: float, **shared: bool) -> tuple[Drawing, np.ndarray]:
+def canvas(rows: int, columns: int, height: float, **shared: bool | str) -> tuple[Drawing, np.ndarray]:
     """A drawing in the theme and its (rows, columns) axes; no pyplot, hence no state between figures."""
     with matplotlib.rc_context(_THEME):
         drawing = Drawing(figsize=(_WIDTH, height), layout="constrained")
@@ -56,28 +75,71 @@ def canvas(rows: int, columns: int, height: float, **shared: bool) -> tuple[Draw
     return drawing, axes
 
 
-def palette(count: int) -> list[tuple[float, float, float]]:
-    """Colours from dark to light, short of the palest."""
-    return sns.color_palette("viridis", count + 1)[:count]
-
-
-def styles(names: list[str], line: bool = True) -> dict[str, dict]:
-    """How each series is drawn: its own lightness, marker and dash."""
-    return {
+def styles(names: list[str], line: bool = True, target: str | None = None) -> dict[str, dict]:
+    """How each series is drawn: its own lightness, marker and dash; the target's thick and red."""
+    colors = sns.color_palette("viridis", len(names) + 1)[: len(names)]  # from dark to light, short of the palest
+    looks = {
         name: {
             "color": color,
             "marker": _MARKERS[i % len(_MARKERS)],
             "linestyle": _DASHES[i % len(_DASHES)] if line else "none",
         }
-        for i, (name, color) in enumerate(zip(names, palette(len(names)), strict=True))
+        for i, (name, color) in enumerate(zip(names, colors, strict=True))
     }
+    if target in looks:
+        looks[target] |= {"color": TARGET, "linestyle": "-", "linewidth": 3, "zorder": 3}
+    return looks
 
 
-def legend(drawing: Drawing, ax: Axes, above: bool = False) -> None:
-    """One legend for the whole drawing, from the series of one of its axes: right of it, or above in one line."""
+def legend(drawing: Drawing, ax: Axes, columns: int = 3) -> None:
+    """One legend for the whole drawing above it, from the series of one of its axes."""
     handles, labels = ax.get_legend_handles_labels()
-    where = {"loc": "outside upper center", "ncols": len(labels)} if above else {"loc": "outside right upper"}
-    drawing.legend(handles, labels, frameon=False, **where)
+    drawing.legend(handles, labels, frameon=False, loc="outside upper left", ncols=columns, columnspacing=1.2)
+
+
+def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, dict]) -> None:
+    """Write each series' name right of the axes, as near to its end (x, y) as the other names allow.
+
+    Call it when the limits stand. The least squared way to places one line apart is an isotonic regression.
+    """
+    names = sorted(ends, key=lambda name: ends[name][1])
+    low, high = ax.get_ylim()
+    inches = ax.figure.get_figheight() / ax.get_subplotspec().get_gridspec().nrows - 1.0
+    lines = np.array([1 + wrapped(name).count("\n") for name in names])
+    between = (lines[1:] + lines[:-1]) / 2 * 0.19  # a line of text is .19 inches high
+    steps = np.append(0, np.cumsum(between)) / inches * (high - low)
+    wanted = np.array([ends[name][1] for name in names]) - steps
+    free = isotonic_regression(wanted).x
+    places = np.clip(free, low, max(low, high - steps[-1])) + steps
+    for name, place in zip(names, places, strict=True):
+        color = looks[name]["color"]
+        ax.annotate(
+            wrapped(name),
+            ends[name],
+            (1.08, place),
+            textcoords=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=11,
+            fontweight="bold" if color == TARGET else "normal",
+            annotation_clip=False,
+            arrowprops=_LEADER | {"color": color},
+        )
+
+
+def wrapped(name: str) -> str:
+    """A group's or student's name in lines of its parts."""
+    return re.sub(r",\s*", ",\n", name).replace(" (", "\n(")
+
+
+def histogram(ax: Axes, values: pd.Series, bins: np.ndarray, label: str, color: str, filled: bool) -> None:
+    """How many values are in each bin; fewer than 30 as a point each."""
+    if len(values) < _FEW:
+        style = {"marker": "o" if filled else "x", "color": color, "linestyle": "none"}
+        ax.plot(values, np.full(len(values), 0.06), transform=ax.get_xaxis_transform(), label=label, **style)
+    elif filled:
+        ax.hist(values, bins=bins, histtype="stepfilled", label=label, facecolor=color, alpha=0.55)
+    else:
+        ax.hist(values, bins=bins, histtype="step", label=label, edgecolor=color, linewidth=1.8)
 
 
 def require(frame: pd.DataFrame, what: str, columns: list[str]) -> None:
@@ -87,14 +149,14 @@ def require(frame: pd.DataFrame, what: str, columns: list[str]) -> None:
         raise ValueError(f"{what} lacks the columns {', '.join(missing)}; it has: {', '.join(map(str, frame))}")
 
 
-def quantiles(values: pd.Series, weights: pd.Series, at: list[float]) -> np.ndarray:
-    """Quantiles of a weighted sample: the smallest value with at least that share of the weight at or below it."""
-    return np.quantile(values, at, weights=weights, method="inverted_cdf")
+def layers_of(predictions: pd.DataFrame) -> list[int]:
+    """The layers that have an exit, MAP and Laplace."""
+    layers = sorted(int(m[1]) for column in predictions if (m := re.fullmatch(r"exit(\d+)_margin", str(column))))
+    require(predictions, "predictions", [f"exit{layer}_laplace_margin" for layer in layers or [1]])
+    return layers
 
 
-def box(rows: pd.DataFrame, column: str) -> dict[str, float]:
-    """What one box of a box plot shows; nothing where there are no rows."""
-    names = ["whislo", "q1", "med", "q3", "whishi"]
-    if rows.empty:
-        return dict.fromkeys(names, np.nan)
-    return dict(zip(names, quantiles(rows[column], rows["importance"], [0.05, 0.25, 0.5, 0.75, 0.95]), strict=True))
+def right_of(predictions: pd.DataFrame, model: str) -> pd.Series:
+    """Whether the model's most probable class is the label, per row."""
+    require(predictions, "predictions", ["label", "group", "importance", f"{model}_prob_0", f"{model}_margin"])
+    return is_correct(predictions, model)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fairkd.figures.drawing import Figure, canvas, require, styles
+from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, styles
 
 
 def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_means") -> Figure:
@@ -15,14 +15,14 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     """
     require(points, "the points", ["student", "beta", "row", "value"])
     require(marks, "the marks", ["student", "row", "value"])
-    drawing, axes = canvas(1, 1, height=5.2)
-    ax, said = axes.flat[0], []
-    for (student, part), style in zip(
-        points.groupby("student", sort=False), styles(list(points["student"].unique())).values(), strict=True
-    ):
+    drawing, axes = canvas(1, 1, height=5.0)
+    ax, said, best = axes.flat[0], [], {}
+    looks, ends = styles(list(points["student"].unique())), {}
+    for student, part in points.groupby("student", sort=False):
         wide = part.pivot_table(index="beta", columns="row", values="value")
-        ax.plot(wide["average"], wide[row], markersize=5, linewidth=1.2, label=student, **style)
+        ax.plot(wide["average"], wide[row], markersize=5, linewidth=1.2, label=student, **looks[student])
         top = wide[row].idxmax()
+        best[student], ends[student] = wide.loc[top], (wide["average"].iloc[-1], wide[row].iloc[-1])
         said.append(
             f"{student} from {wide[row].iloc[0]:.3f} at average {wide['average'].iloc[0]:.3f} to {wide[row][top]:.3f} "
             f"at {wide['average'][top]:.3f} (beta {top:g})"
@@ -30,8 +30,13 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     for student, part in marks.groupby("student", sort=False):
         at = part.set_index("row")["value"]
         ax.plot(at["average"], at[row], marker="*", markersize=13, color="black", linestyle="none")
-        ax.annotate(student, (at["average"], at[row]), xytext=(6, 6), textcoords="offset points")
+        ax.annotate(student, (at["average"], at[row]), xytext=(6, 6), textcoords="offset points", fontsize=11)
         said.append(f"{student} {at[row]:.3f} at {at['average']:.3f}")
     ax.set(xlabel="average accuracy", ylabel="accuracy of the worst group")
-    drawing.legend(*ax.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=2)
-    return Figure(drawing, "Frontier of a refit", f"Worst group as beta grows: {'; '.join(said)}.")
+    name_ends(ax, ends, looks)
+    highest = max(best, key=lambda student: best[student][row])
+    caption = Words(
+        f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at beta = "
+        f"{best[highest].name:g}, at an average of {best[highest]['average']:.3f}."
+    )
+    return Figure(drawing, "Frontier of a refit", caption, f"Worst group as beta grows: {'; '.join(said)}.")

@@ -8,6 +8,7 @@ from fairkd.evaluation import (
     group_accuracy,
     group_report,
     is_correct,
+    lost_group,
     margins,
     paired_difference,
     predictions_table,
@@ -256,3 +257,15 @@ def test_target_groups_are_rare_in_training():
     assert target_groups(fewer, "negation") == ["a, negation"]
     without = train[train["group"] != "c, negation"]
     assert target_groups(without.assign(group=pd.Categorical(without["group"], names)), "negation") == ["c, negation"]
+
+
+def test_the_lost_group_is_the_least_accurate_of_those_rare_in_training():
+    """`a, negation` is rare; `b, no negation`, which is common, is worse still."""
+    evaluated = table([(0, False, 0.9, 50), (0, True, 0.4, 50), (1, False, 0.2, 50), (1, True, 1.0, 50)])
+    train = table([(0, False, 1, 360), (0, True, 1, 38), (1, False, 1, 261), (1, True, 1, 139)])
+    assert target_groups(train, "negation") == ["a, negation"]
+    assert lost_group(train, "negation", evaluated) == "a, negation"
+    even = table([(0, False, 1, 100), (0, True, 1, 100), (1, False, 1, 100), (1, True, 1, 100)])
+    assert lost_group(even, "negation", evaluated) == "b, no negation"
+    unseen = evaluated[evaluated["group"] != "a, negation"]
+    assert lost_group(train, "negation", unseen) == "b, no negation"

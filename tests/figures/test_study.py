@@ -21,8 +21,25 @@ def test_average_against_worst_group_has_a_point_with_intervals_for_each_student
         assert (points.get_xdata()[0], points.get_ydata()[0]) == (x, y)
         assert len(bars) == 2
     assert "dedier@3 0.800 and 0.600" in figure.alt
+    assert [text.get_text() for text in ax.texts] == ["kd", "dedier@3"]  # named beside the axes, from below
+    assert figure.caption.endswith("between 0.200 (kd) and 0.600 (dedier@3).")
     [vertical] = ax.containers[0][2][1].get_segments()
     np.testing.assert_allclose(vertical[:, 1], [0.1, 0.4])
+
+
+def test_every_seed_is_a_dot_beside_the_mean_and_its_interval(report):
+    seeds = [("kd", 0, "average", 0.89), ("kd", 1, "average", 0.91), ("dedier@3", 0, "average", 0.8)]
+    seeds += [("kd", 0, "worst_of_means", 0.0), ("kd", 1, "worst_of_means", 0.4)]
+    single = pd.DataFrame(seeds, columns=["student", "seed", "row", "value"])
+    figure = figures.students_by_seed(report, single, ["worst_of_means", "average"])
+    group, average = figure.drawing.axes
+    bar, mean, dots = average.lines[:3]
+    assert list(bar.get_xdata()) == [0.88, 0.92] and list(mean.get_xdata()) == [0.9]
+    assert list(dots.get_xdata()) == [0.89, 0.91]
+    assert [text.get_text() for text in group.texts] == ["kd", "0.200", "dedier@3", "0.600"]
+    assert "worst_of_means: from 0.200 (kd) to 0.600 (dedier@3)" in figure.caption
+    assert "the 2 seeds of kd lie 0.40 apart in worst_of_means" in figure.caption
+    assert "kd 0.200 (seeds: 0.00, 0.40)" in figure.alt
 
 
 def test_shifts_are_means_over_seeds_with_a_band(report):
@@ -40,7 +57,7 @@ def test_shifts_are_means_over_seeds_with_a_band(report):
     figure = figures.shifts_by_temperature(sweep)
     left, right = figure.drawing.axes
     np.testing.assert_allclose(left.lines[0].get_ydata(), [0.002, 0.3])
-    assert [line.get_label() for line in right.lines] == ["measured", "T d_eff / N", "bound T (C-1)(D+1) / N"]
+    assert [line.get_label() for line in right.lines] == ["measured", "T d_eff / N", "bound"]
     assert left.get_xscale() == left.get_yscale() == "log"
     assert "from 0.0020 to 0.3000" in figure.alt
     with pytest.raises(ValueError, match="lacks the columns bound"):

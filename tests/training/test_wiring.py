@@ -203,7 +203,7 @@ CHANGED = {
     "stale_weights": True, "alpha": 2.0, "beta": 1.0, "exponent": "product", "signal": "contrast_variance",
     "likelihood_temperature": 500.0, "prior": "factored", "pooling": "mean", "exit_hidden": [8],
     "prior_precision": 50.0, "predictive": "mc", "posterior": "dense",
-    "reader": "words", "n_words": 12, "place": "refit", "head_prior_precision": 50.0, "shape": "linear",
+    "reader": "words", "n_words": 3, "place": "refit", "head_prior_precision": 50.0, "shape": "linear",
 }  # fmt: skip
 # Read only where another has this value.
 TOGETHER = {"n_words": {"reader": "words"}, "head_prior_precision": {"place": "refit"}}

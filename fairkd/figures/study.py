@@ -36,6 +36,7 @@ def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]
             alt.append(f"{row}, {student} {mean['value']:.3f}" + (f" (seeds: {each})" if each else ""))
         ax.set(title=wrapped(row), xlabel="accuracy")
         ax.xaxis.set_major_locator(MaxNLocator(3))
+        means = means.loc[[student for student in students if student in set(single["student"])]]
         lowest, highest = means["value"].idxmin(), means["value"].idxmax()
         said.append(f"{row}: from {means['value'][lowest]:.3f} ({lowest}) to {means['value'][highest]:.3f} ({highest})")
     axes.flat[0].set(yticks=range(len(students)), yticklabels=[], ylim=(len(students) - 0.5, -0.7))
@@ -138,10 +139,10 @@ def agreement(table: pd.DataFrame) -> Figure:
         ax.scatter(x, y, s=6, color="black", alpha=0.25, linewidths=0, rasterized=True)
         ax.set(title=what, xlabel="dense posterior", ylabel="Kronecker posterior")
     for axis in (axes.flat[0].xaxis, axes.flat[0].yaxis):
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(3))
     axes.flat[1].set(xscale="log", yscale="log")
     for axis in (axes.flat[1].xaxis, axes.flat[1].yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.set_major_formatter(FormatStrFormatter("%g"))
         axis.set_minor_formatter(NullFormatter())
     apart = np.abs(shifts[0] - shifts[1]).mean()

@@ -8,6 +8,7 @@ from fairkd.study.frontier import frontier, frontier_choices, frontier_points
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
+from fairkd.study.words import in_words
 
 __all__ = [
     "SELECTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "frontier",
     "frontier_choices",
     "frontier_points",
+    "in_words",
     "pivot",
     "posterior_agreement",
     "posterior_tables",

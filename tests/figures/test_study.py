@@ -31,12 +31,13 @@ def test_every_seed_is_a_dot_beside_the_mean_and_its_interval(report):
     seeds = [("kd", 0, "average", 0.89), ("kd", 1, "average", 0.91), ("dedier@3", 0, "average", 0.8)]
     seeds += [("kd", 0, "worst_of_means", 0.0), ("kd", 1, "worst_of_means", 0.4)]
     single = pd.DataFrame(seeds, columns=["student", "seed", "row", "value"])
-    figure = figures.students_by_seed(report, single, ["worst_of_means", "average"])
+    teacher = report[report["student"] == "kd"].assign(student="teacher", value=1.0)
+    figure = figures.students_by_seed(pd.concat([report, teacher]), single, ["worst_of_means", "average"])
     group, average = figure.drawing.axes
     bar, mean, dots = average.lines[:3]
     assert list(bar.get_xdata()) == [0.88, 0.92] and list(mean.get_xdata()) == [0.9]
     assert list(dots.get_xdata()) == [0.89, 0.91]
-    assert [text.get_text() for text in group.texts] == ["kd", "0.200", "dedier@3", "0.600"]
+    assert [text.get_text() for text in group.texts] == ["kd", "0.200", "dedier@3", "0.600", "teacher", "1.000"]
     assert "worst_of_means: from 0.200 (kd) to 0.600 (dedier@3)" in figure.caption
     assert "the 2 seeds of kd lie 0.40 apart in worst_of_means" in figure.caption
     assert "kd 0.200 (seeds: 0.00, 0.40)" in figure.alt

@@ -4,9 +4,10 @@
     python reports/publish.py index FOLDER                FOLDER/index.html, linking to the pages there
     python reports/publish.py students params/NAME.yaml   the profile's students, for the Makefile
 
-Formulas become MathML, which browsers draw without JavaScript. Cells tagged `remove-cell` are left out, cells
-tagged `hide-input` show their output alone. An image takes its alt text from its output's metadata
-({"image/png": {"alt": ...}}, as the figures of `fairkd.figures` have it).
+A page opens with its result: cells tagged `result` follow the first cell, the others come after. Code and parameters
+fold away; what papermill injected stays visible. Formulas become MathML, which browsers draw without JavaScript. Cells
+tagged `remove-cell` are left out, cells tagged `hide-input` show their output alone. An image takes its alt text and
+caption from its output's metadata ({"image/png": {"alt": ..., "caption": ...}}, as `fairkd.figures` has it).
 """
 
 import argparse
@@ -112,6 +113,44 @@ def outside_references(html: str) -> list[str]:
     return found
 
 
+def arranged(cells: list) -> list:
+    """The cells in the order of a page, their captions in the figures, their tables for every width."""
+    for cell in cells:
+        if cell.cell_type == "code":
+            cell.outputs = without_captions(cell.outputs)
+            for output in cell.outputs:
+                if "<table" in output.get("data", {}).get("text/html", ""):
+                    output.data["text/html"] = table(output.data["text/html"])
+    results = [cell for cell in cells[1:] if "result" in cell.metadata.get("tags", [])]
+    if not results:
+        return cells
+    rest = [cell for cell in cells[1:] if cell not in results]
+    return [cells[0], nbformat.v4.new_markdown_cell("## Result"), *results, *rest]
+
+
+def without_captions(outputs: list) -> list:
+    """The outputs without those that repeat the caption of the figure before them."""
+    captions = [None, *(output.get("metadata", {}).get("image/png", {}).get("caption") for output in outputs)]
+    texts = [output.get("data", {}).get("text/markdown") for output in outputs]
+    return [o for o, text, before in zip(outputs, texts, captions, strict=False) if text is None or text != before]
+
+
+def table(html: str) -> str:
+    """A data frame's table that scrolls within itself, by keys too, its intervals in a line of their own."""
+    soup = BeautifulSoup(html, "html.parser")
+    for found in soup.find_all("table"):
+        found.attrs = {"class": "dataframe"}
+        for head in found.find_all("th"):
+            head["scope"] = "col" if head.find_parent("thead") else "row"
+        for cell in found.find_all("td"):
+            if interval := re.fullmatch(r"(\S+) (\[\S+, \S+\])", cell.get_text()):
+                cell.string = interval[1] + " "
+                cell.append(soup.new_tag("small", string=interval[2]))
+        found.wrap(soup.new_tag("div", attrs={"class": "table", "role": "region", "tabindex": "0"}))
+        found.parent["aria-label"] = "Table"
+    return str(soup)
+
+
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -134,6 +173,7 @@ def publish(source: Path, target: Path) -> None:
     """Turn one executed notebook into one page that stands alone."""
     exporter = PageExporter(extra_template_basedirs=[str(HERE)], template_name="template")
     notebook = nbformat.read(source, as_version=4)
+    notebook.cells = arranged(notebook.cells)
     notebook.metadata["title"] = f"{page_name(source)} ({source.resolve().parent.name})"
     html, _ = exporter.from_notebook_node(notebook)
     outside = outside_references(html)

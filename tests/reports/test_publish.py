@@ -7,9 +7,12 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from fairkd.figures import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("publish", ROOT / "reports" / "publish.py")
@@ -123,12 +126,53 @@ def test_alt_text_and_width_come_from_the_output(folder):
     assert (soup.img["alt"], soup.img["width"]) == (alt, "864")
 
 
-def test_figures_of_the_package_keep_their_alt_text(folder):
-    drawing = pytest.importorskip("fairkd.drawing")
-    figure = drawing.Figure(drawing.canvas(1, 1, height=1)[0], "Margins", "The median is 0.3.")
+def test_figures_of_the_package_keep_their_alt_text_and_have_their_caption_once(folder):
+    caption = drawing.Words("The median of laplace@3 is 0.3 < 0.6.")
+    figure = drawing.Figure(drawing.canvas(1, 1, height=1)[0], "Margins", caption, "0.3 and 0.6.")
     data, metadata = figure._repr_mimebundle_()
-    soup = page(folder, code("figure", new_output("display_data", data=data, metadata=metadata)))
-    assert soup.img["alt"] == "Margins. The median is 0.3."
+    shown = [new_output("display_data", data=data, metadata=metadata), output("text/markdown", str(caption))]
+    soup = page(folder, code("display(figure, figure.caption)", *shown, output("text/markdown", "Words that stay.")))
+    assert soup.figure.img["alt"] == "Margins. 0.3 and 0.6."
+    assert soup.figure.figcaption.get_text() == caption
+    assert soup.main.get_text().count("The median of laplace@3") == 1
+    assert "Words that stay." in soup.main.get_text()
+
+
+def test_a_page_opens_with_its_result(folder):
+    result = code("show()", new_output("stream", text="the answer\n"), tags=["result"])
+    words = new_markdown_cell("in words", metadata={"tags": ["result"]})
+    soup = page(
+        folder, code("train()", new_output("stream", text="trained\n")), result, new_markdown_cell("## Theory"), words
+    )
+    text = soup.main.get_text()
+    places = [text.index(part) for part in ("The student", "Result", "the answer", "in words", "trained", "Theory")]
+    assert places == sorted(places)
+    assert "Result" not in page(folder, code("train()")).main.get_text()
+
+
+def test_code_folds_and_what_was_injected_stays_visible(folder):
+    soup = page(
+        folder,
+        code("profile = 'demo'", tags=["parameters"]),
+        code("aux_layer = 6", tags=["injected-parameters"]),
+        code("train()", new_output("stream", text="trained\n")),
+    )
+    folded = {details.summary.get_text(): details.get_text() for details in soup.find_all("details")}
+    assert list(folded) == ["Parameters", "Code"] and not soup.find("details", open=True)
+    assert "profile" in folded["Parameters"] and "train()" in folded["Code"] and "trained" not in folded["Code"]
+    assert "aux_layer" not in "".join(folded.values())
+
+
+def test_a_table_scrolls_within_itself_and_has_its_intervals_in_small(folder):
+    frame = pd.DataFrame({"kd": ["0.912 [0.905, 0.920]", "a [b] c"], "dedier@3": ["-0.1 [-0.2, 0.0]", "absent"]})
+    shown = output("text/html", frame.set_axis(["average", "gap"]).to_html())
+    soup = page(folder, code("frame", shown))
+    region = soup.find("div", role="region")
+    assert region["tabindex"] == "0" and region["aria-label"] and region.table
+    assert [small.get_text() for small in region.find_all("small")] == ["[0.905, 0.920]", "[-0.2, 0.0]"]
+    assert [td.get_text() for td in region.find_all("td")] == [str(text) for text in frame.to_numpy().ravel()]
+    scopes = {th.get_text(): th["scope"] for th in region.find_all("th") if th.get_text()}
+    assert scopes == {"kd": "col", "dedier@3": "col", "average": "row", "gap": "row"}
 
 
 def test_tags_hide_inputs_and_cells(folder):

@@ -174,7 +174,9 @@ def publish(source: Path, target: Path) -> None:
     exporter = PageExporter(extra_template_basedirs=[str(HERE)], template_name="template")
     notebook = nbformat.read(source, as_version=4)
     notebook.cells = arranged(notebook.cells)
-    notebook.metadata["title"] = f"{page_name(source)} ({source.resolve().parent.name})"
+    notebook.metadata["title"] = f"{page_name(source)} ({target.resolve().parent.name})"
+    # An index lists the pages that stand beside their notebooks; a page of record has none.
+    notebook.metadata["listed"] = source.resolve().parent == target.resolve().parent
     html, _ = exporter.from_notebook_node(notebook)
     outside = outside_references(html)
     if outside:

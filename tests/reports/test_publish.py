@@ -195,6 +195,15 @@ def test_a_page_has_a_title_and_leads_back_to_the_index(folder):
     assert soup.header.a["href"] == "index.html"
 
 
+def test_a_page_away_from_its_notebook_which_no_index_lists_has_no_such_link(folder):
+    page(folder)
+    (folder.parent / "record").mkdir()
+    away = folder.parent / "record" / "student.html"
+    publish.main(["html", str(folder / "02_student-laplace@3.ipynb"), str(away)])
+    soup = BeautifulSoup(away.read_text(encoding="utf-8"), "html.parser")
+    assert soup.header.a is None and soup.title.get_text() == "student laplace@3 (record)"
+
+
 def test_the_index_links_to_the_pages_in_order(folder):
     names = ["04_figures", "02_student-laplace@3", "01_teacher", "03_analysis", "02_student-kd"]
     for name in names:

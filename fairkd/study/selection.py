@@ -12,7 +12,7 @@ from fairkd.runs import Run
 
 
 def class_difference(rows: pd.DataFrame) -> float:
-    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024, section 4)."""
+    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024)."""
     right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
     of_class = [right[rows["label"] == label].mean() for label in sorted(rows["label"].unique())]
     return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))

@@ -62,7 +62,7 @@ class Dedier(ExitWeighted):
 
 @register
 class SelfDebias(Refitted):
-    """Weights 1 - p_y, p the reader's MAP softmax (Utama et al. 2020, equation 3)."""
+    """Weights 1 - p_y, p the reader's MAP softmax (Utama et al. 2020)."""
 
     name = "selfdebias"
     description = "the more the exit gives the label, the less it weighs (Utama et al. 2020)"

@@ -41,7 +41,7 @@ class Dfr(Asked):
 class Afr(Asked):
     """Held-out rows weigh exp(-gamma p_y), balanced by class, near the old last layer (automatic feature reweighting).
 
-    With mean 1 within each class, as equation 3 of Qiu et al. 2023 has it up to a factor; `head_prior_precision` is
+    With mean 1, as Qiu et al. 2023 have it up to a factor; `head_prior_precision` is
     twice the number of rows times the paper's lambda.
     """
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.feature_extraction.text import CountVectorizer
 
 
 def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n_words: int) -> np.ndarray:
@@ -14,6 +13,9 @@ def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n
         columns: the text columns that are read; a word in two of them is two words.
         n_words: how many words are taken, of every column.
     """
+    # Here, since importing it takes a second that the encoder's states need not.
+    from sklearn.feature_extraction.text import CountVectorizer
+
     bags = []
     for column in columns:
         words = CountVectorizer(binary=True, max_features=n_words, token_pattern=r"\b\w+\b", dtype=np.float32)

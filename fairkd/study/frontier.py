@@ -1,6 +1,7 @@
 """Average against worst group as the weights of a refit sharpen: what a reader, a shape, a probability can reach."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -35,16 +36,26 @@ def frontier(experiment: Experiment, students: list[str], seeds: list[int]) -> d
         seeds: of the plain students.
 
     Raises:
-        ParameterError: a student that has no beta.
+        ParameterError: see `refit_students`.
+    """
+    return {
+        spec: {seed: _swept(one.vary(seed=seed)).table("frontier") for seed in seeds}
+        for spec, one in refit_students(experiment, students).items()
+    }
+
+
+def refit_students(experiment: Experiment, students: Iterable[str]) -> dict[str, Experiment]:
+    """The experiments of `frontier`, by its students.
+
+    Raises:
+        ParameterError: a student that has no beta, or a parameter that it does not read.
     """
     asked = {}
     for spec in students:
         if not issubclass(METHODS[read_student(spec)["method"]], MarginWeighted):
             raise ParameterError(f"refits, {spec!r}: a frontier needs a method that has a beta, such as dedier")
         asked[spec] = experiment.student(f"{spec},place=refit")
-    return {
-        spec: {seed: _swept(one.vary(seed=seed)).table("frontier") for seed in seeds} for spec, one in asked.items()
-    }
+    return asked
 
 
 def frontier_points(found: dict[str, dict[int, pd.DataFrame]], attribute: str) -> pd.DataFrame:

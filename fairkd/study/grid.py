@@ -1,6 +1,7 @@
 """The grid of students and seeds, and the students set side by side."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
 from fairkd.parameters import Seed
 from fairkd.runs import Run
+from fairkd.study.frontier import refit_students
 from fairkd.training import check, distil, models
 
 log = logging.getLogger("fairkd")
@@ -55,7 +57,9 @@ class Study(Profiled):
         return sorted(file.name for file in folder.iterdir())
 
 
-def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> dict[str, dict[int, Run]]:
+def run_grid(
+    experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str] = ()
+) -> dict[str, dict[int, Run]]:
     """All students with all seeds, {student: {seed: run}}: finished runs are reused, the others trained now.
 
     Seeds come in the outer loop, so that an interrupted study has whole seeds to show.
@@ -63,13 +67,14 @@ def run_grid(experiment: Experiment, students: list[str], seeds: list[int]) -> d
     Args:
         students: entries as in `Experiment.students`.
         seeds: training seeds of the students; the teacher has its own, one for all.
+        refits: entries that `frontier` will be asked for; checked here, before anything is trained.
 
     Raises:
         ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
     """
     grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
     splits = check(experiment)
-    for _, given, _ in grid:
+    for given in [*(given for _, given, _ in grid), *refit_students(experiment, refits).values()]:
         models.check(given, splits.labels)
     found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
     with tqdm(grid, desc="students") as bar:

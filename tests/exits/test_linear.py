@@ -132,34 +132,35 @@ def newton_problem():
     """Somewhere off the mode: what `evaluate` finds there, the Gram matrix, and W = [weight | bias] features."""
     features, labels = problem(n=40, d=3)
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    at = newton.evaluate(weight, features, labels, 0.5, kronecker.feature_norm(features))
-    return features, at, torch.cat([features, torch.ones(40, 1, dtype=torch.float64)], 1)
+    fitted = newton.Problem(features, labels, 0.5)
+    at = newton.evaluate(weight, fitted, kronecker.feature_norm(features))
+    return fitted, at, torch.cat([features, torch.ones(40, 1, dtype=torch.float64)], 1)
 
 
 def test_kronecker_inverse_inverts_its_own_dense_form():
-    features, at, x = newton_problem()
+    fitted, at, x = newton_problem()
     curvature = torch.stack([p.diag() - p.outer(p) for p in at.probs]).mean(0)
     hessian = torch.kron(curvature, x.T @ x) + 0.5 * torch.eye(12, dtype=torch.float64)
     v = torch.randn(3, 4, dtype=torch.float64)
-    inverse = newton._kronecker_inverse(at.probs, kronecker.gram_spectrum(features), 0.5)
+    inverse = newton._kronecker_inverse(at.probs, kronecker.gram_spectrum(fitted.features), fitted)
     assert torch.allclose(inverse((hessian @ v.flatten()).reshape(3, 4)), v)
 
 
 def test_a_newton_step_is_solved_as_far_as_it_is_worth(monkeypatch):
-    features, at, _ = newton_problem()
+    fitted, at, _ = newton_problem()
     product, products = newton._hessian_product, []
     monkeypatch.setattr(newton, "_hessian_product", lambda *given: products.append(1) or product(*given))
-    step, solved = newton._newton_step(at, features, 0.5, newton._dense_inverse(at.probs, features, 0.5))
+    step, solved = newton._newton_step(at, fitted, newton._dense_inverse(at.probs, fitted))
     assert solved and len(products) == 1  # preconditioned by the Hessian itself
-    assert torch.allclose(product(step, at.probs, features, 0.5), -at.gradient, atol=1e-7)
-    inverse = newton._kronecker_inverse(at.probs, kronecker.gram_spectrum(features), 0.5)
+    assert torch.allclose(product(step, at.probs, fitted), -at.gradient, atol=1e-7)
+    inverse = newton._kronecker_inverse(at.probs, kronecker.gram_spectrum(fitted.features), fitted)
     for residual, share in ((1e-4, 1e-2), (0.5, 0.1)):  # the square root of the residual, at most a tenth
-        step, solved = newton._newton_step(at._replace(residual=residual), features, 0.5, inverse)
-        left = -at.gradient - product(step, at.probs, features, 0.5)
+        step, solved = newton._newton_step(at._replace(residual=residual), fitted, inverse)
+        left = -at.gradient - product(step, at.probs, fitted)
         norms = [(r * inverse(r)).sum().sqrt() for r in (left, at.gradient)]
         assert solved and 1e-3 * share < norms[0] / norms[1] <= share
     monkeypatch.setattr(newton, "MAX_CG", 1)
-    assert not newton._newton_step(at._replace(residual=1e-8), features, 0.5, inverse)[1]
+    assert not newton._newton_step(at._replace(residual=1e-8), fitted, inverse)[1]
 
 
 def test_the_line_search_halves_until_the_objective_falls():

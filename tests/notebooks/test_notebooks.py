@@ -88,7 +88,10 @@ student_epochs: 2  # the second uses weights
 report_to: none  # nobody looks
 students: [kd, laplace@2]  # two layers
 """
-CHANGED = {"02_student": "aux_layer = 2", "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']"}
+CHANGED = {
+    "02_student": "aux_layer = 2",
+    "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']; refits = ['dedier@2']",
+}
 CHANGED["06_benchmark"] = (
     "pairs = 64; loop_pairs = 64; map_rows = 300; laplace_rows = 300; widths = [8]; most_rows = 800"
 )

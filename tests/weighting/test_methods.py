@@ -82,7 +82,10 @@ def test_what_a_method_is():
     of = {name: (m().uses_teacher, m().reweights, m.reads_groups) for name, m in METHODS.items()}
     assert of == {name: (True, True, False) for name in (*REFITTED, "jtt")} | {
         "erm": (False, False, False), "kd": (True, False, False), "group_dro": (True, True, True),
+        **{name: (True, False, name == "dfr") for name in ("refit", "dfr", "afr", "self")},
     }  # fmt: skip
+    assert [name for name, m in METHODS.items() if m().refits_head] == ["refit", "dfr", "afr", "self"]
+    assert not METHODS["dedier"](place="refit").reweights and METHODS["jtt"](place="refit").refits_head
     for name in (*REFITTED, "jtt"):
         method = METHODS[name]()
         plain = ("normalize_weights", "permute_weights", "stale_weights")

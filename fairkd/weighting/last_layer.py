@@ -3,11 +3,13 @@
 The head is fitted to its MAP on the student's own features, with the weights below (Kirichenko et al. 2023).
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairkd.parameters import Fraction, parameter
+from fairkd.parameters import Fraction, Positive, parameter
 from fairkd.weighting.method import Asked, ReadsExit, Rows, Seen, register
 
 
@@ -41,8 +43,8 @@ class Dfr(Asked):
 class Afr(Asked):
     """Held-out rows weigh exp(-gamma p_y), balanced by class, near the old last layer (automatic feature reweighting).
 
-    With mean 1, as Qiu et al. 2023 have it up to a factor; `head_prior_precision` is
-    twice the number of rows times the paper's lambda.
+    With mean 1, as Qiu et al. 2023 have it up to a factor; `head_prior_precision` is twice the number of rows times the
+    paper's lambda. Much less, and the head follows the weights away from what it knew.
     """
 
     name = "afr"
@@ -50,6 +52,9 @@ class Afr(Asked):
     towards_old = True
 
     refit_on: Rows = parameter("validation", "pairs to refit the last layer on", "Qiu et al. 2023")
+    head_prior_precision: Positive | Literal["evidence"] = parameter(
+        600.0, "tau of the pull towards the last layer as it was", "lambda 0.1 of 3,000 rows: Qiu et al. 2023"
+    )
     gamma: float = parameter(4.0, "how fast the weight falls with the label's probability", "4 .. 20", ge=0, le=100)
 
     def weights(self, seen: Seen) -> Tensor:

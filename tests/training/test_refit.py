@@ -87,3 +87,13 @@ def test_held_out_rows_are_refitted_on_where_asked_for(plain):
         weights = refitted(experiment, method=method, **({"aux_layer": 1} if method == "self" else {})).table("weights")
         assert set(weights["id"]) == set(load(experiment).validation["id"])
     assert 0 < (weights["given"] == 1).sum() < len(weights) / 5
+
+
+def test_a_stronger_pull_leaves_the_old_head_in_place(plain):
+    experiment = plain.vary(validation_examples=200)
+    old = load_file(train_student(experiment).model_folder / "model.safetensors")["classifier.weight"]
+    apart = []
+    for tau in (1.0, 100.0, 1e6):
+        run = refitted(experiment, method="afr", head_prior_precision=tau)
+        apart.append((load_file(run.model_folder / "model.safetensors")["classifier.weight"] - old).norm().item())
+    assert apart[0] > apart[1] > apart[2] and apart[2] < 1e-3

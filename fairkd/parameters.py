@@ -98,6 +98,8 @@ def stated(namespace: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
                 (target.id, node.value) for node in body if isinstance(node, ast.Assign) for target in node.targets
             ]
             injected |= {name: _value(name, node, namespace) for name, node in set_here}
+    if declared is None and "profile" in (annotated := namespace.get("__annotations__", {})):
+        declared = {name: namespace[name] for name in annotated}  # run without history, as nbval does
     if declared is None:
         raise ParameterError("profile: the parameters cell was not run; run the notebook from its top")
     return declared, injected

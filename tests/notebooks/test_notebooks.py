@@ -53,9 +53,10 @@ def test_the_parameters_cell_is_short_and_its_own_manual(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_cell_as_it_stands_is_the_demo(path):
+@pytest.mark.parametrize("history", [True, False], ids=["history", "none, as nbval has it"])
+def test_the_cell_as_it_stands_is_the_demo(path, history):
     [cell] = [cell for cell in cells(path) if "parameters" in tags(cell)]
-    namespace = {"In": ["", cell.source]}
+    namespace = {"In": ["", cell.source] if history else [""]}
     exec(cell.source, namespace)
     model = PARAMETERS.get(path.stem)
     found = model.from_notebook(namespace).experiment if model else Experiment.from_notebook(namespace)

@@ -24,7 +24,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Early, Method, ReadsExit, Refitted
+from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Refitted
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
@@ -133,6 +133,10 @@ class Experiment(DataOptions, ExitOptions):
                 f"warm_start_epochs = {method.warm_start_epochs}: with student_epochs = {self.student_epochs} no epoch "
                 f"would use a weight of {method.name}, which is plain distillation; lower it or train longer (or "
                 "method kd)"
+            )
+        if isinstance(method, Asked) and method.refit_on == "validation" and not self.validation_examples:
+            raise ParameterError(
+                f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
             )
         if repeated := sorted({spec for spec in self.students if self.students.count(spec) > 1}):
             raise ParameterError(f"students = {self.students!r}: name {', '.join(repeated)} once")

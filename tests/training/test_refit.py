@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from fairkd import LinearExit, distil, fine_tune
+from fairkd import LinearExit, ParameterError, distil, fine_tune
 from fairkd.data import load
 from fairkd.evaluation import class_probabilities
 from fairkd.training.refit import refit_student
@@ -97,3 +97,8 @@ def test_a_stronger_pull_leaves_the_old_head_in_place(plain):
         run = refitted(experiment, method="afr", head_prior_precision=tau)
         apart.append((load_file(run.model_folder / "model.safetensors")["classifier.weight"] - old).norm().item())
     assert apart[0] > apart[1] > apart[2] and apart[2] < 1e-3
+
+
+def test_held_out_rows_that_are_none_are_refused_at_once(plain):
+    with pytest.raises(ParameterError, match="refit_on = 'validation': afr needs validation_examples above 0"):
+        plain.vary(method="afr")

@@ -15,7 +15,16 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"notebooks", "fairkd", "params", "reports", "tests"}
-FILES = {"environment.yml", "README.md", "pyproject.toml", "Makefile", "LICENSE", "CITATION.cff"}
+FILES = {
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "environment.yml",
+    "README.md",
+    "pyproject.toml",
+    "Makefile",
+    "LICENSE",
+    "CITATION.cff",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 

@@ -6,7 +6,7 @@ from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, st
 
 
 def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_means") -> Figure:
-    """A line for each student through its betas, and a mark for each student that has none.
+    """A line for each student through its betas up to its highest worst group, and a mark for each that has none.
 
     Args:
         points: columns student, beta, row, value, as `study.frontier_points` has it.
@@ -20,17 +20,25 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     looks, ends = styles(list(points["student"].unique())), {}
     for student, part in points.groupby("student", sort=False):
         wide = part.pivot_table(index="beta", columns="row", values="value")
-        ax.plot(wide["average"], wide[row], markersize=5, linewidth=1.2, label=student, **looks[student])
         top = wide[row].idxmax()
-        best[student], ends[student] = wide.loc[top], (wide["average"].iloc[-1], wide[row].iloc[-1])
+        kept = wide.loc[:top]  # sharper weights lose both
+        ax.plot(kept["average"], kept[row], markersize=5, linewidth=1.2, label=student, **looks[student])
+        best[student], ends[student] = wide.loc[top], (wide["average"][top], wide[row][top])
         said.append(
             f"{student} from {wide[row].iloc[0]:.3f} at average {wide['average'].iloc[0]:.3f} to {wide[row][top]:.3f} "
             f"at {wide['average'][top]:.3f} (beta {top:g})"
         )
-    for student, part in marks.groupby("student", sort=False):
-        at = part.set_index("row")["value"]
+    for number, (student, part) in enumerate(marks.groupby("student", sort=False)):
+        at, below = part.set_index("row")["value"], number % 2
         ax.plot(at["average"], at[row], marker="*", markersize=13, color="black", linestyle="none")
-        ax.annotate(student, (at["average"], at[row]), xytext=(6, 6), textcoords="offset points", fontsize=11)
+        ax.annotate(
+            student,
+            (at["average"], at[row]),
+            xytext=(-8, -18 if below else 8),
+            ha="right",
+            textcoords="offset points",
+            fontsize=11,
+        )
         said.append(f"{student} {at[row]:.3f} at {at['average']:.3f}")
     ax.set(xlabel="average accuracy", ylabel="accuracy of the worst group")
     name_ends(ax, ends, looks)

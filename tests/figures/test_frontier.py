@@ -10,7 +10,8 @@ def long(student, beta, average, worst):
 
 
 def test_a_line_a_student_through_its_betas_and_a_mark_for_each_other():
-    points = pd.DataFrame([*long("a", 2.0, 0.7, 0.5), *long("a", 0.0, 0.8, 0.3), *long("b", 0.0, 0.8, 0.4)])
+    of_a = [*long("a", 2.0, 0.7, 0.5), *long("a", 0.0, 0.8, 0.3), *long("a", 8.0, 0.4, 0.1)]  # 8 loses both
+    points = pd.DataFrame([*of_a, *long("b", 0.0, 0.8, 0.4)])
     marks = pd.DataFrame([*long("dfr", None, 0.75, 0.6)])
     figure = figures.frontier(points, marks)
     lines = figure.drawing.axes[0].lines

@@ -17,7 +17,7 @@ from fairkd.study.selection import SELECTIONS, chosen, evaluated_at
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.refit import Finished, given_weights, refitted_head
-from fairkd.training.student import student_identity, train_student
+from fairkd.training.student import student_name, train_student
 from fairkd.weighting import METHODS
 from fairkd.weighting.dedier import MarginWeighted
 
@@ -48,13 +48,16 @@ def refit_students(experiment: Experiment, students: Iterable[str]) -> dict[str,
     """The experiments of `frontier`, by its students.
 
     Raises:
-        ParameterError: a student that has no beta, or a parameter that it does not read.
+        ParameterError: a student that has no beta, or weights of a shape that has none.
     """
     asked = {}
     for spec in students:
         if not issubclass(METHODS[read_student(spec)["method"]], MarginWeighted):
             raise ParameterError(f"refits, {spec!r}: a frontier needs a method that has a beta, such as dedier")
         asked[spec] = experiment.student(f"{spec},place=refit")
+        shape = getattr(asked[spec].weighting, "shape", "exponential")
+        if shape not in ("exponential", "linear"):
+            raise ParameterError(f"refits, {spec!r}: shape = {shape!r} has no beta; choose exponential or linear")
     return asked
 
 
@@ -103,10 +106,9 @@ def _swept(experiment: Experiment) -> Run:
             parts.append(student.asked(exit).assign(beta=beta))
         runs.write_table(folder / "frontier.parquet", pd.concat(parts, ignore_index=True))
 
-    identity = student_identity(experiment.vary(beta=1.0))
-    parameters = identity["parameters"] | {"betas": list(BETAS)}
+    parameters = {"student": student_name(experiment.vary(beta=1.0)), "betas": list(BETAS)}
     with models.quiet(), arithmetic(experiment):
-        return runs.make("frontier", identity | {"parameters": parameters}, compute)
+        return runs.make("frontier", runs.identity(parameters, __name__), compute)
 
 
 def _sharpened(method: MarginWeighted, once: torch.Tensor, beta: float) -> torch.Tensor:

@@ -78,6 +78,7 @@ class Finished:
         self.model: PreTrainedModel = models.reopen(run.model_folder)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model_folder)
         self.frames = splits.frames | {"evaluation": splits.whole_evaluation}
+        self._inputs: dict[str, Tensor] = {}
 
     @property
     def head(self) -> LinearExit:
@@ -86,8 +87,12 @@ class Finished:
         weight, bias = (part.detach().cpu().double() for part in (layer.weight, layer.bias))
         return LinearExit(weight, bias)
 
+    def labels(self, rows: str) -> Tensor:
+        """(N,) class indices of a split's rows."""
+        return torch.tensor(self.frames[rows]["label"].to_numpy())
+
     def head_inputs(self, rows: str) -> Tensor:
-        """(N, D) what the last layer is given on a split's rows."""
+        """(N, D) what the last layer is given on a split's rows; read once, for many refits."""
 
         def compute(folder: Path) -> None:
             frame, given = self.frames[rows], self.experiment
@@ -95,16 +100,19 @@ class Finished:
             inputs = head_inputs(self.model, tokens, self.tokenizer, bf16=given.bf16)
             save_file({"inputs": inputs}, folder / "inputs.safetensors")
 
-        return load_file(self._cached(f"head-{rows}", compute) / "inputs.safetensors")["inputs"]
+        if rows not in self._inputs:
+            self._inputs[rows] = load_file(self._cached(f"head-{rows}", compute) / "inputs.safetensors")["inputs"]
+        return self._inputs[rows]
 
     def read(self, rows: str) -> dict[int, Tensor]:
         """{layer: (N, D)} what the method's exit is fed on a split's rows."""
         method = self.experiment.weighting
+        read = reading(self.experiment, self.splits, self.frames[rows], self.tokenizer)
         if method.reader == "words":
-            return reading(self.experiment, self.splits, self.frames[rows], self.tokenizer)(self.model)
+            return read(self.model)
 
         def compute(folder: Path) -> None:
-            states = reading(self.experiment, self.splits, self.frames[rows], self.tokenizer)(self.model)
+            states = read(self.model)
             save_file({str(layer): phi for layer, phi in states.items()}, folder / "states.safetensors")
 
         what = f"{rows}-{method.exit_reads}-{method.layers}-{self.experiment.pooling}"
@@ -114,16 +122,15 @@ class Finished:
     def asked(self, exit: LinearExit) -> pd.DataFrame:
         """The predictions on all evaluation and validation rows, with `exit` as the last layer; `split` tells them."""
         parts = []
-        for name in ("evaluation", "validation"):
-            frame = self.frames[name].assign(split=name)
-            probs = exit.logits(self.head_inputs(name)).softmax(-1).numpy() if len(frame) else None
-            if probs is not None:
-                parts.append(evaluation.predictions_table(frame, {"student": probs}, self.splits.attribute))
+        for name in [name for name in ("evaluation", "validation") if len(self.frames[name])]:
+            probs = {"student": exit.logits(self.head_inputs(name)).softmax(-1).numpy()}
+            rows = self.frames[name].assign(split=name)
+            parts.append(evaluation.predictions_table(rows, probs, self.splits.attribute))
         return pd.concat(parts, ignore_index=True)
 
     def save(self, exit: LinearExit, folder: Path) -> None:
         """Write the student with another last layer."""
-        layer = models.output_layer(self.model)
+        layer = _with_bias(models.output_layer(self.model))
         with torch.no_grad():
             layer.weight.copy_(exit.weight)
             layer.bias.copy_(exit.bias)
@@ -138,7 +145,7 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
     """(N,) weights as the method gives them."""
     method, splits = experiment.weighting, student.splits
     exits = experiment.exits(len(splits.labels))
-    labels = torch.tensor(splits.frames[rows]["label"].to_numpy())
+    labels = student.labels(rows)
     if isinstance(method, Early):
         return method.weights(train_probabilities(early, splits, experiment), labels)
     if isinstance(method, Refitted):
@@ -147,7 +154,7 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
     probs, exit_probs = student.head.logits(student.head_inputs(rows)).softmax(-1), None
     if experiment.aux_layer:
         [fitted], [asked] = (student.read(split).values() for split in ("train", rows))
-        head = exits.head(fitted, torch.tensor(splits.train["label"].to_numpy()))
+        head = exits.head(fitted, student.labels("train"))
         exit_probs = head.logits(asked).softmax(-1)
     return method.weights(Seen(labels, groups, probs, exit_probs)).float()
 
@@ -155,7 +162,7 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
 def refitted_head(experiment: Experiment, student: Finished, rows: str, weights: Tensor) -> LinearExit:
     """The last layer at its MAP on a split's rows."""
     method, splits = experiment.weighting, student.splits
-    inputs, labels = student.head_inputs(rows), torch.tensor(splits.frames[rows]["label"].to_numpy())
+    inputs, labels = student.head_inputs(rows), student.labels(rows)
     n_classes, tau = len(splits.labels), method.head_prior_precision
     if tau == "evidence":
         return select_prior_precision(inputs, labels, n_classes, weights=weights)[0]

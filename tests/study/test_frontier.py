@@ -31,6 +31,8 @@ def test_a_point_is_the_refit_of_its_beta(small, shape):
 def test_what_has_no_frontier_is_refused(small):
     with pytest.raises(ParameterError, match="refits, 'jtt': a frontier needs a method that has a beta"):
         study.frontier(small, ["jtt"], [0])
+    with pytest.raises(ParameterError, match="shape = 'inverse' has no beta"):
+        study.frontier(small, ["dedier@1,shape=inverse"], [0])
 
 
 def swept(right):

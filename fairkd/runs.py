@@ -2,7 +2,8 @@
 
 A run is named by a digest of all that decides it: parameters, code, versions. It is computed in `<name>.partial`, where
 an interrupted training finds its checkpoints again; `manifest.json`, written last, says that it is whole; then it is
-renamed to `<name>`. So a folder that exists is a finished run; a lock lets one process at a time make it.
+renamed to `<name>`. So a folder that exists is a finished run; a lock lets one process at a time make it. What is no
+longer what was written is set aside as `<name>.damaged` and made again.
 """
 
 import hashlib
@@ -11,8 +12,11 @@ import logging
 import os
 import resource
 import shutil
+import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +24,11 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from fairkd import provenance
+from fairkd import files, provenance
 
 log = logging.getLogger("fairkd")
 
 _CHECKOUT = Path(__file__).parents[1]
-_MANIFEST = "manifest.json"
 # What is needed only until a run is whole: checkpoints, what is kept of every epoch, features.
 _SCRATCH = ("checkpoint-*", "epoch-results", "epoch-weights", "features")
 
@@ -52,9 +55,6 @@ def local_path(source: str) -> Path | None:
     return root() / Path(source).expanduser() if source.startswith(("/", "~", ".")) else None
 
 
-_digests: dict[tuple, str] = {}
-
-
 def fingerprint(source: str | None) -> str | None:
     """What a source is in a key: a hub name as it is; a folder its own name and a digest of its files.
 
@@ -63,20 +63,11 @@ def fingerprint(source: str | None) -> str | None:
     path = local_path(source) if source else None
     if path is None:
         return source
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    parts = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
     found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{_file_digest(file)}".encode())
+    for file in parts:
+        found.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{files.file_digest(file)}".encode())
     return f"{path.name}, sha256 {found.hexdigest()[:16]}"
-
-
-def _file_digest(file: Path) -> str:
-    state = file.stat()
-    key = (file, state.st_size, state.st_mtime_ns, state.st_ino)
-    if key not in _digests:
-        with file.open("rb") as stream:
-            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _digests[key]
 
 
 def digest(*parts: str | bytes) -> str:
@@ -149,34 +140,19 @@ class Run:
 def find(name: str) -> Run | None:
     """The finished run of this name, or None; one that is no longer what was written is set aside and said."""
     folder = runs_folder() / name
-    if not folder.is_dir():
-        return None
-    if damaged := damage(folder):
-        aside = folder.with_name(f"{name}.damaged")
+    if folder.is_dir() and files.damage(folder):
+        with _alone(folder):
+            _set_aside(folder)
+    return Run(folder) if folder.is_dir() else None
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename a folder that is no longer what was written; by who holds its lock."""
+    if folder.is_dir() and (damaged := files.damage(folder)):
+        aside = folder.with_name(f"{folder.name}.damaged")
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
-        log.warning("%s: %s; set aside as %s", name, damaged, aside.name)
-        return None
-    return Run(folder)
-
-
-def damage(folder: Path) -> str | None:
-    """What is wrong with a finished run's files, by its manifest: the first that is missing or has other content.
-
-    Files of the size and time in the manifest are believed; others are read.
-    """
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"its {_MANIFEST} cannot be read"
-    for name, (size, changed, sha256) in manifest.items():
-        file = folder / name
-        if not file.is_file():
-            return f"{name} is missing"
-        state = file.stat()
-        if (state.st_size, state.st_mtime_ns) != (size, changed) and _file_digest(file) != sha256:
-            return f"{name} is not what was written"
-    return None
+        log.warning("%s: %s; set aside as %s", folder.name, damaged, aside.name)
 
 
 def find_or_explain(name: str, command: str) -> Run:
@@ -187,8 +163,10 @@ def find_or_explain(name: str, command: str) -> Run:
     """
     if run := find(name):
         return run
+    aside = runs_folder() / f"{name}.damaged"
+    where = f"{runs_folder()} (one that is damaged lies in {aside.name})" if aside.is_dir() else runs_folder()
     raise MissingRunError(
-        f"no finished run {name} in {runs_folder()}: make it with `{command}` (with the same parameters as here), "
+        f"no finished run {name} in {where}: make it with `{command}` (with the same parameters as here), "
         "or make all that a profile needs with `make reports PROFILE=<name>`"
     )
 
@@ -204,37 +182,36 @@ def make(kind: str, identity: dict[str, Any], compute: Callable[[Path], None], o
     name = run_name(kind, identity)
 
     def whole(folder: Path) -> None:
-        if not (folder / _MANIFEST).exists():
+        if files.damage(folder):
             _explain_new(kind, identity)
             start = time.perf_counter()
             compute(folder)
             made = {"commit": provenance.commit(_CHECKOUT), "seconds": round(time.perf_counter() - start, 1)}
             made |= {"peak_memory_gib": round(_peak_gib(), 2)}
             _write_stated(folder, identity, provenance.machine() | made)
-            _write_manifest(folder)
+            files.write_manifest(folder, _lasting(folder))
         for pattern in _SCRATCH:
             for scratch in folder.glob(pattern):
                 shutil.rmtree(scratch)
 
-    if find(name):
+    if found := find(name):
         log.info("%s: found, reused", name)
+        return Run(found.folder, of)
     return Run(_once(runs_folder() / name, whole), of)
 
 
 def _write_stated(folder: Path, identity: dict[str, Any], circumstances: dict[str, Any]) -> None:
     """The run's parameters, and under what circumstances it was made."""
     stated = {name: identity[name] for name in ("versions", "code")}
-    write_text(folder / "config.yaml", yaml.safe_dump(identity["parameters"], sort_keys=False))
-    write_json(folder / "provenance.json", circumstances | stated)
+    files.write_text(folder / "config.yaml", yaml.safe_dump(identity["parameters"], sort_keys=False))
+    files.write_json(folder / "provenance.json", circumstances | stated)
 
 
-def _write_manifest(folder: Path) -> None:
-    """Size, time of change and digest of every file that stays."""
+def _lasting(folder: Path) -> list[Path]:
+    """The files of a run that stay as they are: all but scratch, and logs that a viewer may touch."""
     scratch = {path for pattern in _SCRATCH for path in folder.glob(pattern)}
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and not scratch & set(f.parents)]
-    state = {f: f.stat() for f in files if "runs" not in f.relative_to(folder).parts}
-    entries = {f.relative_to(folder).as_posix(): [s.st_size, s.st_mtime_ns, _file_digest(f)] for f, s in state.items()}
-    write_json(folder / _MANIFEST, entries)
+    there = [f for f in folder.rglob("*") if f.is_file() and not scratch & set(f.parents)]
+    return [f for f in there if "runs" not in f.relative_to(folder).parts]
 
 
 def _explain_new(kind: str, identity: dict[str, Any]) -> None:
@@ -258,62 +235,82 @@ def _explain_new(kind: str, identity: dict[str, Any]) -> None:
         log.info("%s differs in %s%s", closest[1], ", ".join(closest[2][:5]), more)
 
 
+def caches_folder() -> Path:
+    """Where what is only kept to save time lies."""
+    return root() / "reports" / "cache"
+
+
 def cached(name: str, compute: Callable[[Path], None]) -> Path:
-    """The folder of what is only kept to save time (tokens, features), safe to delete; appears whole, as runs do."""
-    return _once(root() / "reports" / "cache" / name, compute)
+    """The folder of what is only kept to save time (tokens, features), safe to delete; appears whole, as runs do.
+
+    One that is no longer what was written is made again.
+    """
+    folder = caches_folder() / name
+
+    def whole(partial: Path) -> None:
+        compute(partial)
+        files.write_manifest(partial, (file for file in partial.rglob("*") if file.is_file()))
+
+    if folder.is_dir() and files.damage(folder):
+        with _alone(folder):
+            if folder.is_dir() and (damaged := files.damage(folder)):
+                log.info("%s: %s; made again", name, damaged)
+                shutil.rmtree(folder)
+    return folder if folder.is_dir() else _once(folder, whole)
 
 
 def _once(folder: Path, compute: Callable[[Path], None]) -> Path:
-    """`folder`, complete: as it is, or computed beside it and renamed; one process at a time."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.info("%s: another process is making it; waiting", folder.name)
-        lock.acquire()
-    try:
+    """`folder`, complete: as it is, or computed beside it and renamed; one process at a time.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written to.
+    """
+    with _alone(folder):
         if not folder.is_dir():
             partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir(exist_ok=True)
             compute(partial)
             partial.rename(folder)
-    finally:
-        lock.release()
     return folder
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    _replacing(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; the lock of a process that was killed is free. Who waits says for whom.
+
+    Raises:
+        StorageError: the disk is full, or cannot be written to.
+    """
+    holder, lock = folder.parent / f".{folder.name}.holder", lock_of(folder)
+    with files.storing(folder.name, folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: %s is making it; waiting", folder.name, _holding(holder))
+            lock.acquire()
+        try:
+            said = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:200]}
+            files.write_json(holder, said | {"since": time.strftime("%Y-%m-%d %H:%M:%S")})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a parquet file whole or not at all."""
-    _replacing(path, table.to_parquet)
+def lock_of(folder: Path) -> FileLock:
+    """The lock that a process holds while it makes the folder."""
+    return FileLock(folder.parent / f".{folder.name}.lock")
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` so that the same content is the same bytes, whole or not at all; NaN becomes null."""
-    write_text(path, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
-
-
-def _replacing(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write under another name, sync, rename: a process killed meanwhile leaves no half file under this name."""
-    scratch = path.with_name(f".{path.name}.new")
-    write(scratch)
-    with scratch.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+def _holding(holder: Path) -> str:
+    """Who holds a lock, as it says itself."""
+    try:
+        said = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {said['process']} on {said['host']} ({said['command']}), since {said['since']},"
+    except (OSError, ValueError, KeyError):
+        return "another process"
 
 
 def _peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and value != value else value

@@ -1,18 +1,23 @@
+import errno
 import json
 import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from fairkd import provenance, runs
+from fairkd import files, provenance, runs
 
 PARAMETERS = {"parameters": {"a": 1}, "code": {"m": "x"}, "versions": {"torch": "1"}}
 
 
 def made(folder: Path, text="{}"):
-    runs.write_text(folder / "metrics.json", text)
+    files.write_text(folder / "metrics.json", text)
 
 
 def test_a_run_is_visible_only_when_complete_and_computed_once(project):
@@ -103,6 +108,108 @@ def test_a_run_that_is_no_longer_what_was_written_is_set_aside_and_made_again(pr
     assert (project / "reports" / "runs" / f"{run.folder.name}.damaged").is_dir()
 
 
+@pytest.mark.parametrize("manifest", ["", "[1, 2]", '{"a": 1}', '{"a": [1, 2]}', "null"])
+def test_a_manifest_that_says_nothing_is_damage(tmp_path, manifest):
+    (tmp_path / "manifest.json").write_text(manifest)
+    assert files.damage(tmp_path) == "its manifest.json is missing or damaged"
+
+
+def test_what_kept_its_size_and_time_is_believed_unless_it_is_read(project):
+    file = runs.make("x", PARAMETERS, made).folder / "metrics.json"
+    state = file.stat()
+    file.write_text("[]")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert files.damage(file.parent) is None
+    assert files.damage(file.parent, thoroughly=True) == "metrics.json is not what was written"
+
+
+def test_an_analysis_whose_run_is_damaged_says_where_it_lies_and_how_to_make_it(project):
+    run = runs.make("x", PARAMETERS, made)
+    (run.folder / "metrics.json").unlink()
+    with pytest.raises(runs.MissingRunError, match=rf"{run.folder.name}.damaged\): make it with `papermill 01"):
+        runs.find_or_explain(run.folder.name, "papermill 01")
+
+
+@pytest.mark.parametrize("harm", ["flip", "empty", "delete", "no manifest"])
+def test_a_cache_that_is_no_longer_what_was_written_is_made_again(project, harm, caplog):
+    caplog.set_level("INFO", "fairkd")
+
+    def compute(folder):
+        (folder / "tokens").write_bytes(b"1 2 3")
+
+    file = runs.cached("tokens-1", compute) / "tokens"
+    if harm in ("delete", "no manifest"):
+        (file if harm == "delete" else file.with_name("manifest.json")).unlink()
+    else:
+        file.write_bytes(b"1 2 4" if harm == "flip" else b"")
+        os.utime(file, ns=(1, 1))
+    assert (runs.cached("tokens-1", compute) / "tokens").read_bytes() == b"1 2 3"
+    assert [record.levelname for record in caplog.records] == ["INFO"] and "; made again" in caplog.text
+    runs.cached("tokens-1", lambda folder: pytest.fail("made a third time"))
+
+
+def test_who_waits_says_for_whom(project, caplog):
+    caplog.set_level("INFO", "fairkd")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(folder):
+        begun.set()
+        go_on.wait(60)
+        made(folder)
+
+    first = threading.Thread(target=runs.make, args=("x", PARAMETERS, slow))
+    first.start()
+    begun.wait(60)
+    second = threading.Thread(target=runs.make, args=("x", PARAMETERS, lambda folder: pytest.fail("twice")))
+    second.start()
+    while second.is_alive() and "waiting" not in caplog.text:
+        second.join(0.01)
+    go_on.set()
+    for thread in (first, second):
+        thread.join()
+    name = runs.run_name("x", PARAMETERS)
+    assert f"{name}: process {os.getpid()} on {socket.gethostname()} (" in caplog.text
+    assert not list(runs.runs_folder().glob(".*.holder"))
+
+
+def test_the_lock_of_a_killed_process_does_not_block(project, caplog):
+    kill = (
+        "import os, signal; from fairkd import runs\n"
+        f"runs.make('x', {PARAMETERS!r}, lambda folder: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    assert subprocess.run([sys.executable, "-c", kill]).returncode == -signal.SIGKILL
+    assert list(runs.runs_folder().glob(".x-*.lock")) and list(runs.runs_folder().glob(".x-*.holder"))
+    assert runs.make("x", PARAMETERS, made).metrics == {} and "waiting" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("safetensors: I/O error: No space left on device (os error 28)"),
+        OSError(errno.EROFS, "Read-only file system"),
+    ],
+)
+def test_a_disk_that_is_full_is_one_message_and_frees_the_lock(project, error):
+    def compute(folder):
+        try:
+            raise error
+        finally:
+            raise ValueError("what the library says of it")
+
+    with pytest.raises(files.StorageError, match=r"x-\w+ cannot be written to .*: the disk (is full|can only be read)"):
+        runs.make("x", PARAMETERS, compute)
+    assert runs.make("x", PARAMETERS, made).metrics == {}
+
+
+def test_another_error_is_told_as_it_is(project):
+    def compute(folder):
+        raise FileNotFoundError(errno.ENOENT, "no such file", "a")
+
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        runs.make("x", PARAMETERS, compute)
+
+
 def test_a_run_copied_elsewhere_is_whole(project):
     """Other times of change, the same content."""
     run = runs.make("x", PARAMETERS, made)
@@ -152,10 +259,10 @@ def test_names_are_told_from_folders(project):
 
 def test_a_file_is_written_whole_or_not_at_all(project, monkeypatch):
     file = project / "a.json"
-    runs.write_json(file, {"a": 1})
-    monkeypatch.setattr(runs.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
+    files.write_json(file, {"a": 1})
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        runs.write_json(file, {"a": 2})
+        files.write_json(file, {"a": 2})
     assert json.loads(file.read_text()) == {"a": 1}
 
 

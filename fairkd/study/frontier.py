@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from fairkd import runs
+from fairkd import files, runs
 from fairkd.data import load
 from fairkd.evaluation import compare
 from fairkd.experiment import Experiment, read_student, title
@@ -104,7 +104,7 @@ def _swept(experiment: Experiment) -> Run:
             weights = experiment.weighting.applied(_sharpened(experiment.weighting, once, beta), experiment.seed)
             exit = refitted_head(experiment, student, "train", weights)
             parts.append(student.asked(exit).assign(beta=beta))
-        runs.write_table(folder / "frontier.parquet", pd.concat(parts, ignore_index=True))
+        files.write_table(folder / "frontier.parquet", pd.concat(parts, ignore_index=True))
 
     parameters = {"student": student_name(experiment.vary(beta=1.0)), "betas": list(BETAS)}
     with models.quiet(), arithmetic(experiment):

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from transformers import AutoTokenizer
 
-from fairkd import runs
+from fairkd import files, runs
 from fairkd.data import load
 from fairkd.exits import POSTERIORS, Exits
 from fairkd.experiment import Experiment
@@ -42,9 +42,9 @@ def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) 
         labels = torch.tensor(splits.train["label"].to_numpy())
         temperatures = np.geomspace(1, len(labels), n_temperatures).tolist()
         sweep = temperature_sweep(states["train"], labels, exits, method, temperatures)
-        runs.write_table(folder / "sweep.parquet", sweep)
+        files.write_table(folder / "sweep.parquet", sweep)
         agreement = posterior_agreement(states["train"], labels, states["evaluation"], exits)
-        runs.write_table(folder / "agreement.parquet", agreement.assign(id=splits.evaluation["id"]))
+        files.write_table(folder / "agreement.parquet", agreement.assign(id=splits.evaluation["id"]))
 
     parameters = {"exits": run.folder.name, "layer": layer, "temperatures": n_temperatures} | method.model_dump()
     with models.quiet():

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback
 
-from fairkd import evaluation, runs
+from fairkd import evaluation, files
+from fairkd.exits.linear import feature_norm
 from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task
@@ -51,7 +52,7 @@ class EpochResults(TrainerCallback):
         """Store the epoch's predictions; say how far the training is, and what it is worth so far."""
         epoch, epochs = round(state.epoch or 0), round(args.num_train_epochs)
         self.folder.mkdir(exist_ok=True)
-        runs.write_table(self.folder / f"{epoch:04d}.parquet", self.table.assign(epoch=epoch))
+        files.write_table(self.folder / f"{epoch:04d}.parquet", self.table.assign(epoch=epoch))
         average, worst = metrics["eval_average"], metrics["eval_worst_group"]
         log.info("epoch %d of %d: average %.3f, worst group %.3f", epoch, epochs, average, worst)
 
@@ -77,17 +78,38 @@ class Progress(ProgressCallback):
 
 
 class Finite(TrainerCallback):
-    """Stops a training whose loss is no number, before anything of it is stored."""
+    """Stops a training whose loss is no number, before anything of its epoch is stored.
+
+    The trainer notes on its device from which step on; the host asks every hundred steps, since a GPU waits for that.
+    """
+
+    def __init__(self, trainer: DistillationTrainer, experiment: Experiment, role: str):
+        """Watch `trainer`, of the "teacher" or the "student"."""
+        self.trainer, own = trainer, experiment.resolved()
+        likely = ("teacher_learning_rate",) if role == "teacher" else ("learning_rate", "beta", "group_step_size")
+        self.likely = " or ".join(f"{name} (now {own[name]:g})" for name in likely if name in own)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        """Raises FloatingPointError, with the epoch, the step and what to lower."""
+        if state.global_step % 100 == 0:
+            self._stop_from(int(self.trainer.diverged_at), state)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """As after a hundred steps; before anybody reads the model."""
+        self._stop_from(int(self.trainer.diverged_at), state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        """Raises FloatingPointError, with the epoch and what to lower."""
-        for name in ("loss", "eval_loss", "grad_norm"):
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(float(value)):
-                raise FloatingPointError(
-                    f"{name} is {value} in epoch {math.ceil(state.epoch)}, step {state.global_step}: the training "
-                    f"diverged; lower the learning rate (now {args.learning_rate:g}), or beta, of a method that has it"
-                )
+        """The same of what the trainer logs."""
+        for name in ("eval_loss", "grad_norm"):
+            if not math.isfinite(float((logs or {}).get(name, 0.0))):
+                self._stop_from(state.global_step, state, name)
+
+    def _stop_from(self, step: int, state, what: str = "loss") -> None:
+        if step:
+            epoch = math.ceil(step * state.num_train_epochs / state.max_steps)
+            raise FloatingPointError(
+                f"{what} is not finite from epoch {epoch}, step {step} on: the training diverged; lower {self.likely}"
+            )
 
 
 class Reweighting(TrainerCallback):
@@ -133,7 +155,13 @@ class Reweighting(TrainerCallback):
             self._store(epoch, self.trainer.online.instance_weights.cpu())
         if not isinstance(self.method, Refitted) or not self.method.due(epoch) or epoch == args.num_train_epochs:
             return
-        fresh = self.method.weights(self.read(model), self.task.labels, self.exits)
+        features = self.read(model)
+        for layer in [layer for layer, phi in features.items() if not math.isfinite(feature_norm(phi))]:
+            raise FloatingPointError(
+                f"features of layer {layer} after epoch {epoch} are not finite: the training diverged; lower "
+                f"learning_rate (now {self.experiment.learning_rate:g})"
+            )
+        fresh = self.method.weights(features, self.task.labels, self.exits)
         self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
 
     def _store(self, epoch: int, given: Tensor) -> None:
@@ -142,7 +170,7 @@ class Reweighting(TrainerCallback):
             raise FloatingPointError(f"the weights after epoch {epoch} are not finite; lower beta, or set weight_cap")
         ids = self.task.splits.train["id"]
         part = pd.DataFrame({"epoch": epoch, "id": ids, "weight": used.numpy(), "given": given.numpy()})
-        runs.write_table(self.folder / f"{epoch:04d}.parquet", part)
+        files.write_table(self.folder / f"{epoch:04d}.parquet", part)
 
     def _apply(self, given: Tensor) -> Tensor:
         """Put the method's weights into the loss; returned as the loss uses them."""

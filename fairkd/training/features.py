@@ -1,5 +1,6 @@
 """What a model says of a data set, in eval mode: logits, and the pooled states that exits read."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,7 +92,11 @@ def _empty(shape: tuple[int, int], folder: Path | None, layer: int) -> Tensor:
     if folder is None:
         return torch.empty(shape)
     folder.mkdir(parents=True, exist_ok=True)
-    return torch.from_file(str(folder / f"layer{layer}"), shared=True, size=shape[0] * shape[1]).view(shape)
+    size = shape[0] * shape[1]
+    with (folder / f"layer{layer}").open("wb") as file:  # a full disk is an error here, and the process's end later
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, 4 * size)
+    return torch.from_file(file.name, shared=True, size=size).view(shape)
 
 
 def _batches(

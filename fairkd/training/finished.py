@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from fairkd import evaluation, runs
+from fairkd import evaluation, files, runs
 from fairkd.data import EvaluationSet, Splits, load, load_evaluation, tokenize
 from fairkd.evaluation import class_probabilities
 from fairkd.experiment import Experiment
@@ -66,7 +66,7 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
         else:
             probs |= _exits(experiment, splits, rows, student, folder)
         table = evaluation.predictions_table(rows, probs, splits.attribute)
-        runs.write_table(folder / "predictions.parquet", table)
+        files.write_table(folder / "predictions.parquet", table)
         reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
         write_metrics(folder, splits.dropped, reports)
 
@@ -109,7 +109,7 @@ def evaluate_on(experiment: Experiment, name: str) -> Run:
         probs = {"teacher": _asked(teacher_run(experiment), further, experiment)}
         probs["student"] = _asked(student, further, experiment)
         table = evaluation.predictions_table(further.frame, probs, further.attribute)
-        runs.write_table(folder / "predictions.parquet", table)
+        files.write_table(folder / "predictions.parquet", table)
         reports = {who: evaluation.group_report(table, who, attribute=further.attribute) for who in probs}
         write_metrics(folder, further.dropped, reports)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from fairkd import evaluation, runs
+from fairkd import evaluation, files, runs
 from fairkd.data import Splits, tokenize
 from fairkd.exits.laplace import select_prior_precision
 from fairkd.exits.linear import LinearExit
@@ -55,15 +55,15 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
         frame = splits.frames[rows]
         table = pd.DataFrame({"epoch": 0, "id": frame["id"], "weight": used.numpy(), "given": given.numpy()})
         who = frame[["id", "label", splits.attribute, "group"]]
-        runs.write_table(folder / "weights.parquet", table.merge(who, on="id", how="left"))
+        files.write_table(folder / "weights.parquet", table.merge(who, on="id", how="left"))
         held_out = student.asked(exit)
         epoch = experiment.student_epochs
-        runs.write_table(folder / "epochs.parquet", held_out.assign(epoch=epoch))
+        files.write_table(folder / "epochs.parquet", held_out.assign(epoch=epoch))
         found = held_out_accuracies(held_out, "student", splits.attribute)
         logged = {"epoch": epoch} | {f"eval_{name}": value for name, value in found.items()}
-        runs.write_table(folder / "history.parquet", history_table([logged], "student"))
+        files.write_table(folder / "history.parquet", history_table([logged], "student"))
         asked = held_out[held_out["split"] == "evaluation"].drop(columns="split")
-        runs.write_table(folder / "predictions.parquet", asked.reset_index(drop=True))
+        files.write_table(folder / "predictions.parquet", asked.reset_index(drop=True))
 
     with models.quiet(), arithmetic(experiment):
         return runs.make(experiment.method, student_identity(experiment), compute)

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, set_seed
 
-from fairkd import runs
+from fairkd import files, runs
 from fairkd.data import Splits, tokenize
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import Reweighting
+from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.task import Task
 from fairkd.training.teacher import (
     fine_tune,
-    last_checkpoint,
     prepare,
     saved,
     teacher_identity,
@@ -65,7 +65,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
             trainer.add_callback(reweighting)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
         if reweighting:
-            runs.write_table(folder / "weights.parquet", reweighting.table())
+            files.write_table(folder / "weights.parquet", reweighting.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
 
     with models.quiet(), arithmetic(experiment):

@@ -1,6 +1,5 @@
 """The teacher: fine-tuned on the labels, once for all students that share it."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
 
-from fairkd import evaluation, runs
+from fairkd import evaluation, files, runs
 from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import EpochResults, Finite, Progress
+from fairkd.training.checkpoints import Manifested, last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.task import Task
@@ -49,7 +49,7 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
         model = saved(trainer, folder)
         stored = pd.DataFrame(logits(model, task.train, tokenizer, bf16=experiment.bf16).numpy())
         stored = stored.add_prefix("logit_").assign(id=splits.train["id"])
-        runs.write_table(folder / "train_logits.parquet", stored)
+        files.write_table(folder / "train_logits.parquet", stored)
         write_training(folder, trainer, task, epochs, model, experiment)
         predictions = pd.read_parquet(folder / "predictions.parquet")
         reports = {"teacher": evaluation.group_report(predictions, "teacher", attribute=splits.attribute)}
@@ -87,22 +87,12 @@ def prepare(
         data_collator=task.collate,
         processing_class=task.tokenizer,
         compute_metrics=epochs.metrics,
-        callbacks=[Progress(), epochs, Finite()],
+        callbacks=[Progress(), epochs, Manifested()],
         **more,
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Finite(trainer, experiment, role))
     return trainer, epochs
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint of an interrupted training; its state is the file written last."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-            return str(path)
-        except (OSError, ValueError):
-            log.warning("%s of %s is incomplete; passed over", path.name, folder.name)
-    return None
 
 
 def saved(trainer: Trainer, folder: Path) -> PreTrainedModel:
@@ -116,12 +106,12 @@ def write_training(
     folder: Path, trainer: Trainer, task: Task, epochs: EpochResults, model: PreTrainedModel, experiment: Experiment
 ) -> None:
     """What every trained model leaves: history, predictions after every epoch, and the saved model's own."""
-    runs.write_table(folder / "history.parquet", history_table(trainer.state.log_history, epochs.model))
+    files.write_table(folder / "history.parquet", history_table(trainer.state.log_history, epochs.model))
     if (after_epochs := epochs.collect()) is not None:
-        runs.write_table(folder / "epochs.parquet", after_epochs)
+        files.write_table(folder / "epochs.parquet", after_epochs)
     probs = logits(model, task.evaluation_tokens, task.tokenizer, bf16=experiment.bf16).softmax(-1)
     table = evaluation.predictions_table(task.evaluation, {epochs.model: probs.numpy()}, task.splits.attribute)
-    runs.write_table(folder / "predictions.parquet", table)
+    files.write_table(folder / "predictions.parquet", table)
 
 
 def write_metrics(folder: Path, dropped: dict[str, int], reports: dict[str, pd.DataFrame]) -> None:
@@ -130,7 +120,7 @@ def write_metrics(folder: Path, dropped: dict[str, int], reports: dict[str, pd.D
     To nine digits: the last ones of a logarithm depend on the processor.
     """
     told = {model: report.round(9).to_dict("index") for model, report in reports.items()}
-    runs.write_json(folder / "metrics.json", {"dropped": dropped} | told)
+    files.write_json(folder / "metrics.json", {"dropped": dropped} | told)
 
 
 def history_table(log_history: list[dict[str, float]], role: str) -> pd.DataFrame:

@@ -52,6 +52,7 @@ class DistillationTrainer(Trainer):
 
     Attributes:
         instance_weights: (N,) weights in force, on the model's device; `online` takes their place if it is set.
+        diverged_at: (), on the device, the first step whose loss was not finite; 0 as long as there is none.
     """
 
     def __init__(self, *args, method: Method | None = None, teacher_logits: Tensor | None = None, **kwargs):
@@ -64,6 +65,7 @@ class DistillationTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.teacher_logits = None if teacher_logits is None else teacher_logits.to(self.args.device)
         self.instance_weights = torch.ones(len(self.train_dataset), device=self.args.device)
+        self.diverged_at = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.online: GroupWeights | None = None
         self.weighted = isinstance(method, Weighted)
         self.temperature = method.temperature if isinstance(method, Distilled) else 1.0
@@ -84,6 +86,13 @@ class DistillationTrainer(Trainer):
     def _get_eval_sampler(self, eval_dataset: Dataset) -> SequentialSampler:
         """In the order of the rows, which `EpochResults.metrics` relies on; group_by_length would shuffle them."""
         return SequentialSampler(eval_dataset)
+
+    def training_step(self, *args, **kwargs) -> Tensor:
+        """As `Trainer` has it; notes in `diverged_at` if the loss is not finite, without asking the device."""
+        loss = super().training_step(*args, **kwargs)
+        first = (self.diverged_at == 0) & ~loss.isfinite()
+        self.diverged_at = torch.where(first, self.state.global_step + 1, self.diverged_at)
+        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The batch's weighted distillation loss; plain cross-entropy in evaluation, and where nothing is weighted."""

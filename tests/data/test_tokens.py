@@ -40,4 +40,4 @@ def test_batches_change_nothing(splits, tokenizer, monkeypatch, tmp_path):
     monkeypatch.setattr(tokens_module, "_BATCH", 7)
     monkeypatch.setenv("FAIRKD_ROOT", str(tmp_path / "other"))
     assert tokenize(splits.train, splits.entry, tokenizer, 64).to_dict() == whole
-    assert sorted(path.name for path in (runs.root() / "reports" / "cache").glob("tokens-*/*")) == ["tokens.arrow"]
+    assert sorted(path.name for path in runs.caches_folder().glob("tokens-*/*.arrow")) == ["tokens.arrow"]

@@ -4,9 +4,13 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from fairkd import distil, runs
+from fairkd.training import callbacks, trainer
 from fairkd.training.callbacks import Finite
 from fairkd.training.trainer import training_arguments
+from fairkd.weighting.loss import distillation_terms
 
 
 def test_teacher_and_student_are_trained_by_their_own_parameters(small, tmp_path):
@@ -24,10 +28,43 @@ def test_teacher_and_student_are_trained_by_their_own_parameters(small, tmp_path
         assert found.save_total_limit == 2 and found.disable_tqdm and found.run_name == "kd-1"
 
 
-@pytest.mark.parametrize("logs", [{"loss": math.nan}, {"eval_loss": math.inf}, {"loss": 1.0, "grad_norm": math.nan}])
-def test_a_training_that_diverges_is_stopped(logs):
-    args, state = SimpleNamespace(learning_rate=0.1), SimpleNamespace(epoch=1.5, global_step=12)
-    Finite().on_log(args, state, None, logs=None)
-    Finite().on_log(args, state, None, logs={"loss": 1.0, "epoch": 2.0})
-    with pytest.raises(FloatingPointError, match=r"is (nan|inf) in epoch 2, step 12: .*\(now 0.1\)"):
-        Finite().on_log(args, state, None, logs=logs)
+LOWER = r"the training diverged; lower learning_rate \(now 0.0001\) or beta \(now 3\)$"
+
+
+@pytest.mark.parametrize("logs", [{"eval_loss": math.inf}, {"loss": 1.0, "grad_norm": math.nan}])
+def test_a_training_that_diverges_is_stopped_with_the_likely_parameters(small, logs):
+    state = SimpleNamespace(global_step=20, max_steps=30, num_train_epochs=3)
+    finite = Finite(SimpleNamespace(diverged_at=torch.tensor(0)), small, "student")
+    finite.on_log(None, state, None, logs=None)
+    finite.on_log(None, state, None, logs={"loss": 1.0, "epoch": 2.0})
+    with pytest.raises(FloatingPointError, match=rf"{list(logs)[-1]} is not finite from epoch 2, step 20 on: {LOWER}"):
+        finite.on_log(None, state, None, logs=logs)
+
+
+def test_a_loss_that_is_not_finite_is_noted_at_its_step_and_nothing_of_the_epoch_is_kept(small, monkeypatch):
+    steps = 0
+
+    def spoilt(logits, *args):
+        nonlocal steps
+        steps += 1
+        return distillation_terms(logits * (math.nan if steps == 6 else 1), *args)
+
+    monkeypatch.setattr(trainer, "distillation_terms", spoilt)  # of the student, 4 steps an epoch
+    with pytest.raises(FloatingPointError, match=f"loss is not finite from epoch 2, step 6 on: {LOWER}"):
+        distil(small)
+    [partial] = runs.runs_folder().glob("laplace-*")
+    assert [path.name for path in partial.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
+def test_a_long_epoch_is_stopped_within_a_hundred_steps(small):
+    finite = Finite(SimpleNamespace(diverged_at=torch.tensor(150)), small, "teacher")
+    finite.on_step_end(None, SimpleNamespace(global_step=199), None)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, step 150 on: .*teacher_learning_rate \(now 0.0005\)$"):
+        finite.on_step_end(None, SimpleNamespace(global_step=200, max_steps=900, num_train_epochs=3), None)
+
+
+def test_features_that_are_not_finite_stop_the_training(small, monkeypatch):
+    spoilt = {2: torch.full((240, 16), math.nan)}
+    monkeypatch.setattr(callbacks, "reading", lambda *given: lambda model: spoilt)
+    with pytest.raises(FloatingPointError, match=r"layer 2 after epoch 1 are not finite: .*learning_rate"):
+        distil(small)

@@ -1,0 +1,40 @@
+"""Checkpoints of an interrupted training: only one that is what the run itself wrote is taken up again.
+
+The trainer reads optimizer and random state with torch's unpickler, for weights only; so nothing is given to it whose
+digests are not those of the checkpoint's manifest.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from fairkd import files
+
+log = logging.getLogger("fairkd")
+
+# What a run keeps of its epochs beside its checkpoints; a checkpoint is of no use without what there was then.
+_EPOCHS = ("epoch-results", "epoch-weights")
+
+
+class Manifested(TrainerCallback):
+    """Writes the manifest of every checkpoint, when all of it is on disk."""
+
+    def on_save(self, args, state, control, **kwargs):
+        """Name the checkpoint's files and those of the epochs so far."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir)
+            checkpoint = folder / f"checkpoint-{state.global_step}"
+            parts = [checkpoint, *(folder / name for name in _EPOCHS)]
+            files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint of an interrupted training that is whole; newer ones that are not are said, and removed."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
+        if not (damaged := files.damage(path, thoroughly=True)):
+            return str(path)
+        log.warning("%s of %s: %s; passed over", path.name, folder.name, damaged)
+        shutil.rmtree(path)
+    return None

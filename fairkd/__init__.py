@@ -21,6 +21,7 @@ from fairkd.experiment import Experiment, title
 from fairkd.parameters import ParameterError, parameter
 from fairkd.runs import MissingRunError, Run
 from fairkd.training import check, distil, evaluate_on, fine_tune, student_run, teacher_run
+from fairkd.training.early import early_exit
 from fairkd.weighting import (
     METHODS,
     Method,
@@ -51,6 +52,7 @@ __all__ = [
     "confidence_margin",
     "distil",
     "distillation_loss",
+    "early_exit",
     "evaluate_on",
     "fine_tune",
     "group_accuracy",

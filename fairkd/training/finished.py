@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 from transformers import AutoTokenizer
 
 from fairkd import evaluation, files, runs
 from fairkd.data import EvaluationSet, Splits, load, load_evaluation, tokenize
 from fairkd.evaluation import class_probabilities
+from fairkd.exits.storage import stored_posterior
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
@@ -35,9 +35,10 @@ log = logging.getLogger("fairkd")
 def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
     """The student distilled by the experiment's method, its exits fitted: finished runs are reused, others made now.
 
-    The run holds exits.safetensors, metrics.json and predictions.parquet (teacher, student, and the exit at every layer
-    with its Laplace predictive). It answers for the run of the student's training too (model/, epochs.parquet,
-    history.parquet, weights.parquet), see `student.train_student`.
+    The run holds exits.safetensors, posteriors.safetensors, metrics.json, predictions.parquet (teacher, student, and
+    the exit at every layer with its Laplace predictive) and validation.parquet (the exits, of validation rows). It
+    answers for the run of the student's training too (model/, epochs.parquet, history.parquet, weights.parquet), see
+    `student.train_student`.
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
@@ -64,7 +65,10 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
         if experiment.weighting.refits_head:  # whose layers, and so whose exits, are those of the plain student
             probs |= _exits_of(distil(experiment.base(), splits=splits), own["id"], folder)
         else:
-            probs |= _exits(experiment, splits, rows, student, folder)
+            told = _exits(experiment, splits, rows, student, folder)
+            probs |= told["evaluation"]
+            held_out = evaluation.predictions_table(splits.validation, told["validation"], splits.attribute)
+            runs.write_table(folder / "validation.parquet", held_out)
         table = evaluation.predictions_table(rows, probs, splits.attribute)
         files.write_table(folder / "predictions.parquet", table)
         reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
@@ -142,7 +146,8 @@ def _exits_identity(experiment: Experiment) -> dict[str, Any]:
 
 def _exits_of(plain: Run, ids: pd.Series, folder: Path) -> dict[str, np.ndarray]:
     """The exits of another run: stored in `folder` too; their probabilities on the rows of `ids`."""
-    shutil.copyfile(plain.path("exits.safetensors"), folder / "exits.safetensors")
+    for name in ("exits.safetensors", "posteriors.safetensors", "validation.parquet"):
+        shutil.copyfile(plain.path(name), folder / name)
     told = plain.table("predictions").set_index("id").loc[ids]
     names = [column.removesuffix("_margin") for column in told if column.endswith("_margin")]
     return {name: class_probabilities(told, name) for name in names if name not in ("teacher", "student")}
@@ -150,32 +155,40 @@ def _exits_of(plain: Run, ids: pd.Series, folder: Path) -> dict[str, np.ndarray]
 
 def _exits(
     experiment: Experiment, splits: Splits, rows: pd.DataFrame, student: Run, folder: Path
-) -> dict[str, np.ndarray]:
-    """An exit at every layer of the trained student, stored in `folder`; their probabilities on `rows`.
+) -> dict[str, dict[str, np.ndarray]]:
+    """An exit at every layer of the trained student, stored in `folder`; {split: {exit: (N, C) probabilities}}.
 
-    The features lie on disk meanwhile, so that memory holds those of one layer.
+    Of the splits "evaluation" (its `rows`) and "validation". The features lie on disk meanwhile, so that memory holds
+    those of one layer.
     """
     model, tokenizer = models.reopen(student.model_folder), AutoTokenizer.from_pretrained(student.model_folder)
     exits = experiment.finished(len(splits.labels))
     layers = list(range(1, model.config.num_hidden_layers + 1))
     features = {}
-    for name, frame in {"train": splits.train, "evaluation": rows}.items():
-        tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length)
-        kept = folder / "features" / name
-        features[name] = pooled_states(
-            model, tokens, tokenizer, layers, exits.options.pooling, bf16=experiment.bf16, folder=kept
-        )
+    for name, frame in {"train": splits.train, "evaluation": rows, "validation": splits.validation}.items():
+        if len(frame):
+            tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length)
+            kept = folder / "features" / name
+            features[name] = pooled_states(
+                model, tokens, tokenizer, layers, exits.options.pooling, bf16=experiment.bf16, folder=kept
+            )
     labels = torch.tensor(splits.train["label"].to_numpy())
-    probs: dict[str, Tensor] = {}
-    tensors, priors = {}, {}
+    train = features.pop("train")
+    probs: dict[str, dict[str, np.ndarray]] = {"evaluation": {}, "validation": {}}
+    tensors, priors, factors, stated = {}, {}, {}, {}
     for layer in layers:
-        head = exits.head(features["train"][layer], labels)
-        posterior = exits.uncertain(head, features["train"][layer], labels)
-        probs[f"exit{layer}"] = head.logits(features["evaluation"][layer]).softmax(-1)
-        probs[f"exit{layer}_laplace"] = posterior.probabilities(features["evaluation"][layer])
-        tensors |= {f"exit{layer}.{name}": tensor for name, tensor in head.tensors().items()}
-        priors[f"exit{layer}"] = head.exit.prior_precision
+        name = f"exit{layer}"
+        head = exits.head(train[layer], labels)
+        posterior = exits.uncertain(head, train[layer], labels)
+        for split, states in features.items():
+            probs[split][name] = head.logits(states[layer]).softmax(-1).numpy()
+            probs[split][f"{name}_laplace"] = posterior.probabilities(states[layer]).numpy()
+        tensors |= {f"{name}.{part}": tensor for part, tensor in head.tensors().items()}
+        priors[name] = head.exit.prior_precision
+        parts, stated[name] = stored_posterior(posterior)
+        factors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     # One entry, since safetensors writes several in any order.
-    stated = json.dumps({"pooling": exits.options.pooling, "prior_precision": priors})
-    save_file(tensors, folder / "exits.safetensors", {"exits": stated})
-    return {name: values.numpy() for name, values in probs.items()}
+    options = json.dumps({"pooling": exits.options.pooling, "prior_precision": priors})
+    save_file(tensors, folder / "exits.safetensors", {"exits": options})
+    save_file(factors, folder / "posteriors.safetensors", {"posteriors": json.dumps(stated)})
+    return probs

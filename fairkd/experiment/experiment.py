@@ -24,7 +24,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Refitted
+from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
@@ -128,10 +128,10 @@ class Experiment(DataOptions, ExitOptions):
                 self.entry.columns_read(method.exit_reads)
             except ParameterError as error:
                 raise ParameterError(f"exit_reads = {error}") from None
-        if isinstance(method, Refitted) and method.reweights and method.warm_start_epochs >= self.student_epochs:
+        if isinstance(method, Rereads) and not method.refits_head and method.warm_start_epochs >= self.student_epochs:
             raise ParameterError(
                 f"warm_start_epochs = {method.warm_start_epochs}: with student_epochs = {self.student_epochs} no epoch "
-                f"would use a weight of {method.name}, which is plain distillation; lower it or train longer (or "
+                f"would use the exit of {method.name}, which is plain distillation; lower it or train longer (or "
                 "method kd)"
             )
         if isinstance(method, Asked) and method.refit_on == "validation" and not self.validation_examples:

@@ -4,6 +4,7 @@ import logging
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task
 from fairkd.training.trainer import DistillationTrainer
-from fairkd.weighting import Early, Lifted, Online, Refitted
+from fairkd.weighting import Adjustment, Early, Lifted, Online, Rereads
 
 log = logging.getLogger("fairkd")
 
@@ -112,11 +113,67 @@ class Finite(TrainerCallback):
             )
 
 
-class Reweighting(TrainerCallback):
+class _EveryInstance(TrainerCallback):
+    """Sets something of every training instance after epochs: a column or more, in the order of the training rows.
+
+    What is in force after each epoch is kept in `folder`, where a resumed training finds it.
+    """
+
+    def __init__(self, trainer: DistillationTrainer, task: Task, experiment: Experiment, folder: Path):
+        """Set it of the instances of `trainer`."""
+        self.trainer, self.task, self.experiment, self.folder = trainer, task, experiment, folder
+        self.method, self.exits = experiment.weighting, experiment.exits(len(task.splits.entry.labels))
+        if isinstance(self.method, Rereads):
+            self.read = reading(experiment, task.splits, task.splits.train, task.tokenizer)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Take up what is in force at the epoch that training resumes from."""
+        self.folder.mkdir(exist_ok=True)
+        self.begin()
+        for part in sorted(self.folder.glob("*.parquet")):
+            if int(part.stem) > round(state.epoch or 0):
+                part.unlink()
+            else:
+                self.take_up(pd.read_parquet(part))
+
+    def begin(self) -> None:
+        """Set what is known before the first epoch."""
+
+    def take_up(self, part: pd.DataFrame) -> None:
+        """Put what an epoch kept in force."""
+        raise NotImplementedError
+
+    def due(self, epoch: int, args) -> bool:
+        """Whether an exit is fitted anew after this epoch: not where no epoch follows that would use it."""
+        return isinstance(self.method, Rereads) and self.method.due(epoch) and epoch != args.num_train_epochs
+
+    def features(self, model, epoch: int) -> dict[int, Tensor]:
+        """What the method's exit is fed of every training instance by the student as it is: {layer: (N, D)}."""
+        features = self.read(model)
+        for layer in [layer for layer, phi in features.items() if not math.isfinite(feature_norm(phi))]:
+            raise FloatingPointError(
+                f"features of layer {layer} after epoch {epoch} are not finite: the training diverged; lower "
+                f"learning_rate (now {self.experiment.learning_rate:g})"
+            )
+        return features
+
+    def keep(self, epoch: int, columns: dict[str, np.ndarray]) -> None:
+        """Write what is in force after an epoch."""
+        part = pd.DataFrame({"epoch": epoch, "id": self.task.splits.train["id"]} | columns)
+        files.write_table(self.folder / f"{epoch:04d}.parquet", part)
+
+    def table(self) -> pd.DataFrame:
+        """What was kept of all epochs, with the instances' label, attribute and group."""
+        parts = [pd.read_parquet(part) for part in sorted(self.folder.glob("*.parquet"))]
+        empty = pd.DataFrame({"epoch": [], "id": [], "weight": [], "given": []})
+        who = self.task.splits.train[["id", "label", self.task.splits.attribute, "group"]]
+        return pd.concat(parts or [empty], ignore_index=True).merge(who, on="id", how="left")
+
+
+class Reweighting(_EveryInstance):
     """Weighs every training instance when the method says so: before the first epoch, after an epoch, at every step.
 
-    The weights of each epoch are kept in `folder`, where a resumed training finds them: as the method gave them, and
-    as the loss used them.
+    Kept are the weights as the method gave them, and as the loss used them.
     """
 
     def __init__(
@@ -128,49 +185,34 @@ class Reweighting(TrainerCallback):
         early_probs: Tensor | None = None,
     ):
         """Weigh the instances of `trainer`; `early_probs` (N, C) are the early model's, if the method has one."""
-        self.trainer, self.task, self.experiment, self.folder = trainer, task, experiment, folder
-        self.method, self.early_probs = experiment.weighting, early_probs
-        self.exits = experiment.exits(len(task.splits.entry.labels))
-        self.given = torch.ones(len(task.train))
-        if isinstance(self.method, Refitted):
-            self.read = reading(experiment, task.splits, task.splits.train, task.tokenizer)
+        super().__init__(trainer, task, experiment, folder)
+        self.early_probs, self.given = early_probs, torch.ones(len(task.train))
         if isinstance(self.method, Online):
             trainer.online = self.method.start(task.groups).to(trainer.args.device)
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Take up the weights in force at the epoch that training resumes from."""
-        self.folder.mkdir(exist_ok=True)
+    def begin(self) -> None:
+        """See `_EveryInstance.begin`."""
         if isinstance(self.method, Early):
             self._store(0, self.method.weights(self.early_probs, self.task.labels))
-        for part in sorted(self.folder.glob("*.parquet")):
-            if int(part.stem) > round(state.epoch or 0):
-                part.unlink()
-            else:
-                self._apply(torch.tensor(pd.read_parquet(part)["given"].to_numpy()))
+
+    def take_up(self, part: pd.DataFrame) -> None:
+        """See `_EveryInstance.take_up`."""
+        self._apply(torch.tensor(part["given"].to_numpy()))
 
     def on_epoch_end(self, args, state, control, model, **kwargs):
         """Reweigh, unless no epoch follows that would use the weights."""
         epoch = round(state.epoch)
         if isinstance(self.method, Online):
             self._store(epoch, self.trainer.online.instance_weights.cpu())
-        if not isinstance(self.method, Refitted) or not self.method.due(epoch) or epoch == args.num_train_epochs:
-            return
-        features = self.read(model)
-        for layer in [layer for layer, phi in features.items() if not math.isfinite(feature_norm(phi))]:
-            raise FloatingPointError(
-                f"features of layer {layer} after epoch {epoch} are not finite: the training diverged; lower "
-                f"learning_rate (now {self.experiment.learning_rate:g})"
-            )
-        fresh = self.method.weights(features, self.task.labels, self.exits)
-        self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
+        if self.due(epoch, args):
+            fresh = self.method.weights(self.features(model, epoch), self.task.labels, self.exits)
+            self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
 
     def _store(self, epoch: int, given: Tensor) -> None:
         used = self._apply(given)
         if not used.isfinite().all():
             raise FloatingPointError(f"the weights after epoch {epoch} are not finite; lower beta, or set weight_cap")
-        ids = self.task.splits.train["id"]
-        part = pd.DataFrame({"epoch": epoch, "id": ids, "weight": used.numpy(), "given": given.numpy()})
-        files.write_table(self.folder / f"{epoch:04d}.parquet", part)
+        self.keep(epoch, {"weight": used.numpy(), "given": given.numpy()})
 
     def _apply(self, given: Tensor) -> Tensor:
         """Put the method's weights into the loss; returned as the loss uses them."""
@@ -181,9 +223,27 @@ class Reweighting(TrainerCallback):
         self.trainer.instance_weights = used.to(self.trainer.args.device)
         return used
 
-    def table(self) -> pd.DataFrame:
-        """All epochs' weights: epoch, id, weight (the loss's), given (the method's), label, the attribute, group."""
-        parts = [pd.read_parquet(part) for part in sorted(self.folder.glob("*.parquet"))]
-        empty = pd.DataFrame({"epoch": [], "id": [], "weight": [], "given": []})
-        who = self.task.splits.train[["id", "label", self.task.splits.attribute, "group"]]
-        return pd.concat(parts or [empty], ignore_index=True).merge(who, on="id", how="left")
+
+class Rereading(_EveryInstance):
+    """Tells the loss what a biased reader, fitted anew after epochs, says of every training instance.
+
+    Kept are the reader's probabilities, a column `prob_{class index}` each.
+    """
+
+    def take_up(self, part: pd.DataFrame) -> None:
+        """See `_EveryInstance.take_up`."""
+        self._apply(torch.tensor(part.filter(regex=r"^prob_\d+$").to_numpy()))
+
+    def on_epoch_end(self, args, state, control, model, **kwargs):
+        """Ask the reader, unless no epoch follows that would use it."""
+        epoch = round(state.epoch)
+        if self.due(epoch, args):
+            [phi] = self.features(model, epoch).values()
+            probs = self.exits.head(phi, self.task.labels).logits(phi).softmax(-1).float().cpu()
+            self._apply(probs)
+            self.keep(epoch, {f"prob_{c}": probs[:, c].numpy() for c in range(probs.shape[1])})
+
+    def _apply(self, probs: Tensor) -> None:
+        parts = self.method.adjustment(probs, self.task.labels)
+        device = self.trainer.args.device
+        self.trainer.adjustment = Adjustment(*(None if part is None else part.to(device) for part in parts))

@@ -68,7 +68,7 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
             told = _exits(experiment, splits, rows, student, folder)
             probs |= told["evaluation"]
             held_out = evaluation.predictions_table(splits.validation, told["validation"], splits.attribute)
-            runs.write_table(folder / "validation.parquet", held_out)
+            files.write_table(folder / "validation.parquet", held_out)
         table = evaluation.predictions_table(rows, probs, splits.attribute)
         files.write_table(folder / "predictions.parquet", table)
         reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}

@@ -14,7 +14,7 @@ from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
-from fairkd.training.callbacks import Reweighting
+from fairkd.training.callbacks import Rereading, Reweighting
 from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
@@ -26,7 +26,7 @@ from fairkd.training.teacher import (
     teacher_identity,
     write_training,
 )
-from fairkd.weighting import Early
+from fairkd.weighting import Debiased, Early
 
 log = logging.getLogger("fairkd")
 
@@ -36,8 +36,8 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
 
     The teacher is taken from its run, or fine-tuned first; so is the early model of a method that has one. The run
     holds model/, config.yaml, predictions.parquet (the student on all evaluation rows), epochs.parquet (the same after
-    every epoch, and on validation rows), history.parquet and, of a re-weighting method, weights.parquet. Its exits are
-    another run, see `finished.distil`.
+    every epoch, and on validation rows), history.parquet and, of a re-weighting method, weights.parquet, of one whose
+    loss takes in a biased reader, reader.parquet. Its exits are another run, see `finished.distil`.
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
@@ -58,14 +58,17 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
         model = models.load_student(experiment, splits.labels)
         taught = teacher_logits(teacher, splits) if teacher else None
         trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
-        reweighting = None
+        told = {}
         if method.reweights:
             seen = train_probabilities(early, splits, experiment) if early else None
-            reweighting = Reweighting(trainer, task, experiment, folder / "epoch-weights", seen)
-            trainer.add_callback(reweighting)
+            told["weights"] = Reweighting(trainer, task, experiment, folder / "epoch-weights", seen)
+        if isinstance(method, Debiased):
+            told["reader"] = Rereading(trainer, task, experiment, folder / "epoch-reader")
+        for callback in told.values():
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-        if reweighting:
-            files.write_table(folder / "weights.parquet", reweighting.table())
+        for name, callback in told.items():
+            files.write_table(folder / f"{name}.parquet", callback.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
 
     with models.quiet(), arithmetic(experiment):

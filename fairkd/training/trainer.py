@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from fairkd.experiment import Experiment
 from fairkd.training.sampler import UniformGroupSampler
-from fairkd.weighting import Distilled, Weighted
+from fairkd.weighting import Adjustment, Debiased, Distilled, Weighted
 from fairkd.weighting.group_weights import GroupWeights
 from fairkd.weighting.loss import distillation_terms, weighted_losses
 from fairkd.weighting.method import Method
@@ -52,6 +52,7 @@ class DistillationTrainer(Trainer):
 
     Attributes:
         instance_weights: (N,) weights in force, on the model's device; `online` takes their place if it is set.
+        adjustment: what a biased reader changes in the loss of the N instances, there too; None as yet, or for good.
         diverged_at: (), on the device, the first step whose loss was not finite; 0 as long as there is none.
     """
 
@@ -67,7 +68,8 @@ class DistillationTrainer(Trainer):
         self.instance_weights = torch.ones(len(self.train_dataset), device=self.args.device)
         self.diverged_at = torch.zeros((), dtype=torch.int64, device=self.args.device)
         self.online: GroupWeights | None = None
-        self.weighted = isinstance(method, Weighted)
+        self.adjustment: Adjustment | None = None
+        self.own_loss = isinstance(method, Weighted | Debiased)
         self.temperature = method.temperature if isinstance(method, Distilled) else 1.0
         self.reweight = method.reweight if isinstance(method, Weighted) else "both"
         # Without a teacher all of the loss is the labels' term.
@@ -95,14 +97,15 @@ class DistillationTrainer(Trainer):
         return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The batch's weighted distillation loss; plain cross-entropy in evaluation, and where nothing is weighted."""
+        """The batch's weighted distillation loss; plain cross-entropy in evaluation, and of the labels alone."""
         index = inputs.pop("index")
-        if not model.training or (self.teacher_logits is None and not self.weighted):
+        if not model.training or (self.teacher_logits is None and not self.own_loss):
             return super().compute_loss(model, inputs, return_outputs)
         labels = inputs.pop("labels")
         outputs = model(**inputs)
         taught = outputs.logits if self.teacher_logits is None else self.teacher_logits[index]
-        terms = distillation_terms(outputs.logits, taught, labels, self.temperature)
+        adjusted = self.adjustment and Adjustment(*(None if part is None else part[index] for part in self.adjustment))
+        terms = distillation_terms(outputs.logits, taught, labels, self.temperature, adjusted)
         if self.online:
             weights = self.online.step(weighted_losses(*terms, 1.0, self.kd_weight, self.reweight), index)
         else:

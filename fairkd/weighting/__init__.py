@@ -12,7 +12,9 @@ from fairkd.weighting.loss import distillation_loss
 from fairkd.weighting.margins import confidence_margin, instance_weights
 from fairkd.weighting.method import (
     METHODS,
+    Adjustment,
     Asked,
+    Debiased,
     Distilled,
     Early,
     Lifted,
@@ -20,6 +22,7 @@ from fairkd.weighting.method import (
     Online,
     ReadsExit,
     Refitted,
+    Rereads,
     Seen,
     Weighted,
     register,
@@ -30,7 +33,9 @@ for _module in pkgutil.iter_modules(__path__):
 
 __all__ = [
     "METHODS",
+    "Adjustment",
     "Asked",
+    "Debiased",
     "Distilled",
     "Early",
     "Lifted",
@@ -38,6 +43,7 @@ __all__ = [
     "Online",
     "ReadsExit",
     "Refitted",
+    "Rereads",
     "Seen",
     "Weighted",
     "confidence_margin",

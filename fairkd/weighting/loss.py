@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairkd.weighting.margins import check_labels, check_shape
+from fairkd.weighting.method import Adjustment
 
 REWEIGHTS = ("kd", "both")
 
@@ -59,13 +60,22 @@ def distillation_loss(
 
 
 def distillation_terms(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float,
+    adjusted: Adjustment | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return l_ce and l_kd of every instance, (N,) each: `distillation_loss` before weights and mean.
 
-    Nothing is checked, so that a step of training on a GPU waits for nothing.
+    `adjusted` is what a biased reader changes in them. Nothing is checked, so that a step of training on a GPU waits
+    for nothing.
     """
-    ce = functional.cross_entropy(student_logits, labels.long(), reduction="none")
+    scale, offset = adjusted or (None, None)
+    told = student_logits if offset is None else student_logits + offset
+    if scale is not None:
+        teacher_logits = teacher_logits * scale[:, None]
+    ce = functional.cross_entropy(told, labels.long(), reduction="none")
     log_student = (student_logits / temperature).log_softmax(-1)  # (N, C)
     log_teacher = (teacher_logits.detach() / temperature).log_softmax(-1)  # (N, C)
     return ce, temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)

@@ -3,7 +3,8 @@
 A method weighs the instances by what it sees, or not at all: `Refitted` by the features of the student's layers, after
 an epoch; `Early` by the probabilities of an early model, before the first; `Online` by the losses of the batch, at
 every step; `Asked` by what a finished student says, in a refit of its last layer. `Refitted` and `Early` may act there
-too, see `Lifted.place`. Subclass one of them and `register` it.
+too, see `Lifted.place`. `Debiased` changes what an instance's loss is, by what an exit says of it, and weighs nothing.
+Subclass one of them and `register` it.
 """
 
 from abc import abstractmethod
@@ -58,18 +59,23 @@ class Distilled(Method):
         return True
 
 
-class Weighted(Distilled):
-    """A method in which instances differ in weight."""
+class TeacherOptional(Distilled):
+    """A method that was published without distillation."""
 
     use_teacher: bool = parameter(True, "false: the labels alone, as the method was published without distillation")
-    reweight: Literal["kd", "both"] = parameter(
-        "both", "which of the two loss terms carry the weight", "both: DEDIER's released code; kd: the deck's formula"
-    )
 
     @property
     def uses_teacher(self) -> bool:
         """Whether the loss has a distillation term."""
         return self.use_teacher
+
+
+class Weighted(TeacherOptional):
+    """A method in which instances differ in weight."""
+
+    reweight: Literal["kd", "both"] = parameter(
+        "both", "which of the two loss terms carry the weight", "both: DEDIER's released code; kd: the deck's formula"
+    )
 
 
 class Lifted(Weighted):
@@ -122,11 +128,20 @@ class ReadsExit(Parameters):
         return [self.aux_layer]
 
 
-class Refitted(ReadsExit, Lifted):
-    """A method that weighs anew after epochs, from what exits read of the student as it is."""
+class Rereads(ReadsExit):
+    """A method whose exit is fitted anew after epochs, to the student as it is."""
 
     warm_start_epochs: Count = parameter(1, "epochs before the first refit of the exit")
     reweight_every: Count = parameter(1, "epochs between two refits of the exit", "deck")
+
+    def due(self, epoch: int) -> bool:
+        """Whether the exit is fitted anew after this epoch."""
+        return epoch >= self.warm_start_epochs and (epoch - self.warm_start_epochs) % self.reweight_every == 0
+
+
+class Refitted(Rereads, Lifted):
+    """A method that weighs anew after epochs, from what exits read of the student as it is."""
+
     stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
 
     @abstractmethod
@@ -136,13 +151,29 @@ class Refitted(ReadsExit, Lifted):
         A bag of words comes as layer 0, and alone.
         """
 
-    def due(self, epoch: int) -> bool:
-        """Whether the weights are set anew after this epoch."""
-        return epoch >= self.warm_start_epochs and (epoch - self.warm_start_epochs) % self.reweight_every == 0
-
     def merged(self, previous: Tensor, fresh: Tensor) -> Tensor:
         """The weights after a refit, from those before and the refit's own: (N,), (N,) -> (N,)."""
         return torch.where(fresh == 1, previous, fresh) if self.stale_weights else fresh
+
+
+class Adjustment(NamedTuple):
+    """What a biased reader changes in the loss of N instances; None changes nothing.
+
+    Attributes:
+        teacher_scale: (N,) factors of the teacher's logits: exponents of its probabilities, before they are normalised.
+        label_offset: (N, C) added to the student's logits in the labels' term, and there alone.
+    """
+
+    teacher_scale: Tensor | None = None
+    label_offset: Tensor | None = None
+
+
+class Debiased(Rereads, Distilled):
+    """A method whose loss takes in what a biased reader, the exit at its MAP, says of every instance."""
+
+    @abstractmethod
+    def adjustment(self, probs: Tensor, labels: Tensor) -> Adjustment:
+        """The reader's probabilities (N, C), labels (N,) -> what they change in the loss."""
 
 
 class Early(Lifted):

@@ -197,7 +197,7 @@ def weights_alone(*args, load=torch.load, **kwargs):
     return load(*args, **kwargs)
 
 
-ALL_FILES = ("metrics.json", "predictions.parquet", "epochs.parquet", "weights.parquet", "history.parquet")
+ALL_FILES = ("metrics.json", "predictions.parquet", "validation.parquet", "epochs.parquet", "history.parquet")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +209,8 @@ ALL_FILES = ("metrics.json", "predictions.parquet", "epochs.parquet", "weights.p
         ("group_dro", "in an epoch"),
         ("avcs", "as the model is saved"),
         ("jtt", "in an epoch"),
+        ("confreg", "in an epoch"),
+        ("poe", "as the model is saved"),
     ],
 )
 def test_an_interrupted_training_resumes_to_the_same_files(small, project, monkeypatch, method, stage):
@@ -222,7 +224,7 @@ def test_an_interrupted_training_resumes_to_the_same_files(small, project, monke
         if stage == "as the model is saved":
             patch.setattr("fairkd.training.student.saved", interrupted)
         else:
-            patch.setattr(callbacks.Reweighting, "on_epoch_begin", Interrupt.on_epoch_begin)
+            patch.setattr(callbacks._EveryInstance, "on_epoch_begin", Interrupt.on_epoch_begin)
         with pytest.raises(KeyboardInterrupt):
             distil(small)
     assert runs.find(student_name(small)) is None
@@ -233,7 +235,8 @@ def test_an_interrupted_training_resumes_to_the_same_files(small, project, monke
         state.write_bytes(state.read_bytes()[:100])
     monkeypatch.setattr(torch, "load", weights_alone)
     resumed = distil(small)
-    for name in (*ALL_FILES, "exits.safetensors", "model/model.safetensors"):
+    of_rows = "reader.parquet" if method in ("confreg", "poe") else "weights.parquet"
+    for name in (*ALL_FILES, of_rows, "exits.safetensors", "posteriors.safetensors", "model/model.safetensors"):
         assert digest(resumed.path(name)) == digest(whole.path(name)), name
 
 

@@ -81,9 +81,9 @@ class Spy:
                 self.batches.append({name: inputs[name].clone() for name in ("index", "labels")})
             return compute(this, model, inputs, *args, **kwargs)
 
-        def distillation_terms(student, taught, labels, temperature):
-            self.batches[-1] |= {"taught": taught.clone(), "told": labels.clone()}
-            return terms(student, taught, labels, temperature)
+        def distillation_terms(student, taught, labels, temperature, adjusted):
+            self.batches[-1] |= {"taught": taught.clone(), "told": labels.clone(), "adjusted": adjusted}
+            return terms(student, taught, labels, temperature, adjusted)
 
         def weighted_losses(ce, kd, weights, *args):
             self.batches[-1]["weights"] = weights.clone() if torch.is_tensor(weights) else weights
@@ -127,6 +127,51 @@ def test_every_instance_gets_its_own_weight_logits_and_label(learnable, monkeypa
     np.testing.assert_array_equal(seen, np.arange(len(frame)))
 
 
+@pytest.mark.parametrize("method", ["confreg", "poe"])
+def test_every_instance_is_adjusted_by_what_the_reader_says_of_it(learnable, monkeypatch, method):
+    """The reader by hand, on states read one row at a time; then what the loss is given of every batch."""
+    given = learnable.vary(method=method, student_epochs=3, seed=4)
+    frame, expected, spy = load(given).train, {0: None}, Spy(monkeypatch)
+    original = callbacks.Rereading.on_epoch_end
+
+    def on_epoch_end(this, args, state, control, model, **kwargs):
+        phi, labels = states_by_hand(this.task, model, 1), torch.tensor(frame["label"].to_numpy())
+        expected[round(state.epoch)] = LinearExit.fit(phi, labels).logits(phi).softmax(1)
+        original(this, args, state, control, model, **kwargs)
+
+    monkeypatch.setattr(callbacks.Rereading, "on_epoch_end", on_epoch_end)
+    reader = train_student(given).table("reader")
+    assert sorted(reader["epoch"].unique()) == [1, 2]
+    for epoch, part in reader.groupby("epoch"):
+        kept = part.set_index("id").loc[frame["id"], ["prob_0", "prob_1"]].to_numpy()
+        np.testing.assert_allclose(kept, expected[epoch], atol=0.01)
+        assert kept[:, 0].std() > 0.1  # rows differ, so that one in another's place is seen
+    steps, labels = math.ceil(len(frame) / given.batch_size), frame["label"].to_numpy()
+    for number, batch in enumerate(spy.batches):
+        probs, adjusted, index = expected[number // steps], batch["adjusted"], batch["index"].numpy()
+        if probs is None:
+            assert adjusted is None
+        elif method == "confreg":
+            scale = 1 - probs.numpy()[index, labels[index]]
+            np.testing.assert_allclose(adjusted.teacher_scale, scale, atol=0.01)
+            assert adjusted.label_offset is None
+        else:
+            np.testing.assert_allclose(adjusted.label_offset.exp(), probs[index], atol=0.01)
+            assert adjusted.teacher_scale is None
+
+
+def states_by_hand(task, model, layer):
+    """The model's own hidden states of every training row, read one row at a time."""
+    was, states = model.training, []
+    model.eval()
+    for row in task.train:
+        inputs = {n: torch.tensor([row[n]]) for n in task.tokenizer.model_input_names if n in row}
+        with torch.no_grad():
+            states.append(model.base_model(**inputs, output_hidden_states=True).hidden_states[layer][0, 0])
+    model.train(was)
+    return torch.stack(states)
+
+
 @pytest.mark.parametrize("layer", [1, 2])
 def test_the_refit_is_of_the_exits_layer_on_each_instances_own_label(learnable, monkeypatch, layer):
     """The weights by hand: the model's own hidden states, read one row at a time, and the formula in NumPy."""
@@ -135,14 +180,7 @@ def test_the_refit_is_of_the_exits_layer_on_each_instances_own_label(learnable, 
     original = callbacks.Reweighting.on_epoch_end
 
     def on_epoch_end(this, args, state, control, model, **kwargs):
-        was, states = model.training, []
-        model.eval()
-        for row in this.task.train:
-            inputs = {n: torch.tensor([row[n]]) for n in this.task.tokenizer.model_input_names if n in row}
-            with torch.no_grad():
-                states.append(model.base_model(**inputs, output_hidden_states=True).hidden_states[layer][0, 0])
-        model.train(was)
-        phi, labels = torch.stack(states), torch.tensor(frame["label"].to_numpy())
+        phi, labels = states_by_hand(this.task, model, layer), torch.tensor(frame["label"].to_numpy())
         probs = LinearExit.fit(phi, labels).logits(phi).double().softmax(1).numpy()
         top = np.sort(probs, 1)
         wrong = probs.argmax(1) != frame["label"].to_numpy()
@@ -219,6 +257,15 @@ def test_every_parameter_of_laplace_is_changed_here():
     parts = (METHODS["laplace"], POSTERIORS["kronecker"], ExitOptions)
     read = {name for part in parts for name in part.model_fields}
     assert read - {"n_samples", "exit_reads"} <= CHANGED.keys()  # exit_reads: `test_reading`, on pairs
+
+
+@pytest.mark.parametrize("changes", [{"kd_weight": 0.5}, {"temperature": 2.0}, {"aux_layer": 2}, {"method": "poe"}])
+def test_every_parameter_of_confreg_changes_its_result(learnable, changes):
+    base, other = (
+        train_student(learnable.vary(**{"method": "confreg", "student_epochs": 2} | more)) for more in ({}, changes)
+    )
+    columns = ["student_prob_0", "student_prob_1"]
+    assert not base.table("predictions")[columns].equals(other.table("predictions")[columns])
 
 
 @pytest.mark.parametrize("name", CHANGED)

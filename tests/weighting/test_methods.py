@@ -82,6 +82,7 @@ def test_what_a_method_is():
     of = {name: (m().uses_teacher, m().reweights, m.reads_groups) for name, m in METHODS.items()}
     assert of == {name: (True, True, False) for name in (*REFITTED, "jtt")} | {
         "erm": (False, False, False), "kd": (True, False, False), "group_dro": (True, True, True),
+        "confreg": (True, False, False), "poe": (True, False, False),
         **{name: (True, False, name == "dfr") for name in ("refit", "dfr", "afr", "self")},
     }  # fmt: skip
     assert [name for name, m in METHODS.items() if m().refits_head] == ["refit", "dfr", "afr", "self"]

@@ -5,6 +5,7 @@ a run's folder or a result computed anew: what a figure shows is in the frame it
 """
 
 from fairkd.figures.drawing import Figure, Words
+from fairkd.figures.early import accuracy_by_depth, depth_by_group
 from fairkd.figures.frontier import frontier
 from fairkd.figures.margins import accuracy_by_layer, median_margins, target_margins, wrong_margins
 from fairkd.figures.run import group_accuracies, reliability, training_curves, weights_over_epochs
@@ -13,9 +14,11 @@ from fairkd.figures.study import agreement, average_against_worst_group, shifts_
 __all__ = [
     "Figure",
     "Words",
+    "accuracy_by_depth",
     "accuracy_by_layer",
     "agreement",
     "average_against_worst_group",
+    "depth_by_group",
     "frontier",
     "group_accuracies",
     "median_margins",

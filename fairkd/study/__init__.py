@@ -4,6 +4,7 @@ Here finished runs are read and set side by side; what trains one is below. No f
 """
 
 from fairkd.study.circumstances import circumstances, differing
+from fairkd.study.early import EarlyStudy, early_seconds, held_out, margin_ranks
 from fairkd.study.frontier import frontier, frontier_choices, frontier_points
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
@@ -12,6 +13,7 @@ from fairkd.study.words import in_words
 
 __all__ = [
     "SELECTIONS",
+    "EarlyStudy",
     "Study",
     "chosen",
     "circumstances",
@@ -20,12 +22,15 @@ __all__ = [
     "frontier",
     "frontier_choices",
     "frontier_points",
+    "held_out",
     "in_words",
     "pivot",
     "posterior_agreement",
     "posterior_tables",
     "predictions_at",
+    "margin_ranks",
     "run_grid",
+    "early_seconds",
     "selection_report",
     "temperature_sweep",
 ]

@@ -10,11 +10,11 @@ from papermill.inspection import inspect_notebook
 
 from fairkd import METHODS, Experiment, distil
 from fairkd.benchmark import Benchmark
-from fairkd.study import Study
+from fairkd.study import EarlyStudy, Study
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
-PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark}
+PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark, "07_early_exit": EarlyStudy}
 # Parameters that a notebook's cell states, and what any of its own may be.
 OF_METHODS = {name: field for method in METHODS.values() for name, field in method.model_fields.items()}
 
@@ -35,6 +35,7 @@ def test_there_are_these_notebooks_in_order():
         "04_figures.ipynb",
         "05_study.ipynb",
         "06_benchmark.ipynb",
+        "07_early_exit.ipynb",
     ]
 
 
@@ -92,6 +93,7 @@ students: [kd, laplace@2]  # two layers
 CHANGED = {
     "02_student": "aux_layer = 2",
     "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']; refits = ['dedier@2']",
+    "07_early_exit": "students = ['kd', 'laplace@2']; depths = [0.5, 0.75, 1.0]",
 }
 CHANGED["06_benchmark"] = (
     "pairs = 64; loop_pairs = 64; map_rows = 300; laplace_rows = 300; widths = [8]; most_rows = 800"

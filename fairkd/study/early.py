@@ -1,0 +1,104 @@
+"""Who pays for an early answer: the parameters of `07_early_exit.ipynb`, what it reads, and what its clock says."""
+
+import time
+from itertools import product
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field, field_validator
+
+from fairkd import runs
+from fairkd.data import load
+from fairkd.evaluation.early import Held
+from fairkd.experiment import Experiment, Profiled, title
+from fairkd.figures import Figure
+from fairkd.parameters import Seed
+from fairkd.runs import Run
+from fairkd.training.early import early_exit
+
+
+class EarlyStudy(Profiled):
+    """The parameters of `07_early_exit.ipynb`: a profile, the students, their seeds, and at which mean depths."""
+
+    students: Annotated[list[str], Field(min_length=1)] = Field(
+        ["kd", "dedier@3", "laplace@3"], description="the students, finished or trained now"
+    )
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
+    depths: Annotated[list[float], Field(min_length=1)] = Field(
+        [0.25, 0.4, 0.55, 0.7, 0.85, 1.0], description="mean depths asked for: layers used / layers"
+    )
+    record: str | None = Field(None, description="folder for tables and figures of record; null: none")
+
+    @field_validator("depths")
+    @classmethod
+    def _rising(cls, depths: list[float]) -> list[float]:
+        if depths != sorted(set(depths)) or not 0 < depths[0] <= depths[-1] <= 1:
+            raise ValueError("name depths above 0 and at most 1, each once, from the least on")
+        return depths
+
+    @property
+    def middle(self) -> float:
+        """The depth at which criteria are compared in words."""
+        return self.depths[(len(self.depths) - 1) // 2]
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`; the names of the files."""
+        if self.record is None:
+            return []
+        folder = runs.root() / self.record
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, figure in figures.items():
+            (folder / f"{name}.png").write_bytes(figure.png())
+        return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
+
+
+def held_out(found: dict[str, dict[int, Run]]) -> dict[str, dict[int, Held]]:
+    """What the exits of finished students say of validation and evaluation rows, from their runs' tables."""
+    return {
+        title(spec): {seed: Held(run.table("validation"), run.table("predictions")) for seed, run in of_seed.items()}
+        for spec, of_seed in found.items()
+    }
+
+
+def margin_ranks(run: Run) -> pd.Series:
+    """Spearman's correlation of the MAP and the Laplace margin of every exit, over the evaluation rows of a run."""
+    table = run.table("predictions")
+    names = [name for name in table if name.startswith("exit") and name.endswith("_laplace_margin")]
+    plain = [name.replace("_laplace", "") for name in names]
+    return pd.Series(
+        {
+            one.removesuffix("_margin"): table[one].corr(table[other], method="spearman")
+            for one, other in zip(plain, names, strict=True)
+        }
+    )
+
+
+def early_seconds(experiment: Experiment, run: Run, depths: list[float], texts: int = 512) -> pd.DataFrame:
+    """Time of early answers beside the layers they use, by both margins.
+
+    Args:
+        experiment: of the student.
+        run: its finished run.
+        depths: asked for; 1 is there besides.
+        texts: so many evaluation rows, drawn at random.
+
+    Returns:
+        Columns criterion, target, depth (layers used / L on these rows), ms (a text, the fastest of three passes),
+        share (of the time at depth 1).
+    """
+    frame = load(experiment).evaluation
+    frame = frame.sample(min(texts, len(frame)), random_state=0)[experiment.entry.text_columns]
+    asked = [dict(zip(("text", "text_pair"), row, strict=False)) for row in frame.itertuples(index=False)]
+    found = []
+    for criterion, target in product(("margin", "laplace_margin"), sorted({*depths, 1.0})):
+        answer, times = early_exit(run, criterion, depth=target), []
+        for _ in range(3):
+            start = time.perf_counter()
+            told = answer(asked)
+            times.append(1e3 * (time.perf_counter() - start) / len(asked))
+        found.append((criterion, target, sum(one["layer"] for one in told) / len(told) / answer.layers, min(times)))
+    table = pd.DataFrame(found, columns=["criterion", "target", "depth", "ms"])
+    whole = table[table["target"] == 1].set_index("criterion")["ms"]
+    return table.assign(share=table["ms"] / table["criterion"].map(whole))

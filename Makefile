@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports pages study test mutants lab lint
+.PHONY: help env demo reports pages study early test mutants lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -91,13 +91,21 @@ $(OUT)/05_study.ipynb: notebooks/05_study.ipynb $(PARAMS) $(SOURCES) | $(ENV)
 	@mkdir -p $(OUT)
 	$(call papermill,$<,Study,-p profile $(PARAMS))
 
-$(ALL:.ipynb=.html) $(OUT)/05_study.html: %.html: %.ipynb $(PUBLISH)
+$(OUT)/07_early_exit.ipynb: notebooks/07_early_exit.ipynb $(PARAMS) $(SOURCES) | $(ENV)
+	@mkdir -p $(OUT)
+	$(call papermill,$<,Early exit,-p profile $(PARAMS))
+
+$(ALL:.ipynb=.html) $(OUT)/05_study.html $(OUT)/07_early_exit.html: %.html: %.ipynb $(PUBLISH)
 	@$(BIN)/python reports/publish.py html $< $@
 
 $(OUT)/index.html: $(ALL:.ipynb=.html)
 	@$(BIN)/python reports/publish.py index $(OUT)
 
 study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 'seeds: [0, 1, 2]'"
+	@$(BIN)/python reports/publish.py index $(OUT)
+	@echo "Published: $<"
+
+early: $(OUT)/07_early_exit.html  ## who pays for an early answer, of a profile's students
 	@$(BIN)/python reports/publish.py index $(OUT)
 	@echo "Published: $<"
 

@@ -24,7 +24,7 @@ case "$2" in
 esac
 """
 ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures"]
-STUDY = "05_study"
+STUDY, EARLY = "05_study", "07_early_exit"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def project(tmp_path):
     for name in ("notebooks", "params", "reports", "fairkd", ".venv/bin"):
         (root / name).mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", root)
-    notebooks = [f"notebooks/{name}.ipynb" for name in (*ORDER, STUDY)]
+    notebooks = [f"notebooks/{name}.ipynb" for name in (*ORDER, STUDY, EARLY)]
     for name in ("pyproject.toml", "reports/publish.py", "fairkd/a.py", *notebooks):
         (root / name).touch()
     (root / "params" / "small.yaml").write_text("kd laplace@3")
@@ -102,3 +102,11 @@ def test_a_study_runs_its_notebook_with_the_profile(project):
     [line] = lines
     assert "notebooks/05_study.ipynb" in line and "-k python3 -p profile params/small.yaml -y seeds: [0, 1]" in line
     assert not make(project, "study", "PROFILE=small")[1]
+
+
+def test_early_answers_are_a_page_of_their_own(project):
+    result, [line] = make(project, "early", "PROFILE=small")
+    assert result.returncode == 0, result.stderr
+    assert (project / "reports" / "small" / "07_early_exit.html").exists()
+    assert "notebooks/07_early_exit.ipynb" in line and "-k python3 -p profile params/small.yaml" in line
+    assert not make(project, "early", "PROFILE=small")[1]

@@ -27,9 +27,9 @@ from fairkd.parameters import (
 from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
-_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_seed"}
-_BOTH = {"batch_size", "warmup_ratio", "weight_decay", "bf16", "threads", "instruction_set"}
-_STUDENT = {"student_model", "student_epochs", "learning_rate", "seed"}
+_TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
+_BOTH = {"batch_size", "warmup_ratio", "bf16", "threads", "instruction_set"}
+_STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "seed"}
 
 
 class Experiment(DataOptions, ExitOptions):
@@ -46,6 +46,7 @@ class Experiment(DataOptions, ExitOptions):
         3, "0: the checkpoint is a ready classifier", "deck"
     )
     teacher_learning_rate: float = parameter(5e-4, "peak of the teacher's linear schedule", "deck: 2e-5", gt=0, lt=1)
+    teacher_weight_decay: NonNegative = parameter(0.01, "AdamW's decoupled decay, of the teacher", "BERT's habit")
     teacher_seed: Seed = parameter(0, "seed of the teacher's head, batches and dropout")
 
     # Student
@@ -55,12 +56,14 @@ class Experiment(DataOptions, ExitOptions):
     )
     student_epochs: Annotated[int, Field(ge=1, le=1000)] = parameter(5, "epochs of distillation", "deck")
     learning_rate: float = parameter(1e-4, "peak of the student's linear schedule", "deck: 2e-5", gt=0, lt=1)
+    weight_decay: NonNegative = parameter(
+        0.01, "AdamW's decoupled decay, of the student", "BERT's habit; group_dro: more, Sagawa et al. 2020"
+    )
     seed: Seed = parameter(0, "seed of the student's head, batches and dropout")
 
     # Both
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = parameter(64, "pairs a training batch", "deck: 16")
     warmup_ratio: Share = parameter(0.1, "share of the steps in which the learning rate rises", "BERT's habit")
-    weight_decay: NonNegative = parameter(0.01, "AdamW's decoupled decay", "BERT's habit")
     bf16: bool = parameter(False, "bf16 autocast, where the processor or GPU has it")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = parameter(
         None, "threads of the processor; null: as many as it offers; they decide the last digits"

@@ -29,7 +29,7 @@ def training_arguments(experiment: Experiment, folder: Path, role: str) -> Train
         per_device_eval_batch_size=128,
         lr_scheduler_type="linear",
         warmup_steps=experiment.warmup_ratio,
-        weight_decay=experiment.weight_decay,
+        weight_decay=experiment.teacher_weight_decay if teacher else experiment.weight_decay,
         bf16=experiment.bf16,
         use_cpu=not torch.accelerator.is_available(),  # said aloud, or bf16 is refused there
         train_sampling_strategy="group_by_length",

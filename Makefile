@@ -13,8 +13,8 @@ PROFILE ?= demo
 JOBS    ?= 1
 # More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER"; it does not make Make run anything again.
 PAPERMILL_ARGS ?=
-# Mutants that are tried, a quarter of them in each room; a larger number goes on from a smaller one.
-SAMPLE  ?= 300
+# Mutants tried of each of four rooms; a larger number goes on from a smaller one.
+SAMPLE  ?= 30
 VENV    := .venv
 BIN     := $(VENV)/bin
 ENV     := $(VENV)/.installed
@@ -116,7 +116,7 @@ test: $(ENV)  ## unit tests, then the committed notebooks run again and compared
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
 	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
 
-mutants: $(ENV)  ## SAMPLE small faults in exits, weighting, evaluation and training: does a test notice? takes hours
+mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and training: does a test notice? takes hours
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(SAMPLE)
 

@@ -42,7 +42,7 @@ GUARDS = {
     "weighting": (
         400,
         [
-            *(f"tests/weighting/test_{name}.py" for name in ("margins", "methods")),
+            *(f"tests/weighting/test_{name}.py" for name in ("margins", "methods", "last_layer")),
             "tests/test_experiment.py",
             "tests/training/test_wiring.py",
         ],
@@ -51,8 +51,8 @@ GUARDS = {
     "training": (
         900,
         [
-            *(f"tests/training/test_{name}.py" for name in ("sampler", "trainer", "models", "checks")),
-            *(f"tests/training/test_{name}.py" for name in ("wiring", "arithmetic", "runs", "encoders")),
+            *(f"tests/training/test_{name}.py" for name in ("sampler", "trainer", "models", "checks", "reading", "finished")),
+            *(f"tests/training/test_{name}.py" for name in ("refit", "wiring", "arithmetic", "runs", "encoders")),
         ],
     ),
 }

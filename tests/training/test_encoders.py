@@ -20,6 +20,7 @@ from transformers import (
 
 from fairkd import Experiment, ParameterError, distil, fine_tune
 from fairkd.evaluation import class_probabilities
+from fairkd.training import models
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.models import check, label_order, layer_stack, load_student, load_teacher
 from tests.training.tiny_encoders import FAMILIES, POSITIONS, save, sentences, tokenizer
@@ -182,6 +183,11 @@ def test_a_folder_that_lacks_something_is_refused(small, tmp_path, broken, param
     spoil(folder)
     with pytest.raises(ParameterError, match=f"(?s){parameter} = '.*broken': .*{message}"):
         check(small.vary(**{parameter: str(folder)}), LABELS)
+
+
+def test_of_a_loaders_many_lines_the_first_is_told():
+    with pytest.raises(ParameterError, match=r"\(OSError: no such file\)"), models._loading("a/b", "teacher_model"):
+        raise OSError("no such file\nDid you\tmean c?")
 
 
 @pytest.mark.parametrize("parameter", ["teacher_model", "student_model"])

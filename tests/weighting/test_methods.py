@@ -13,7 +13,7 @@ from scipy.stats import dirichlet
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
 from fairkd.exits.hidden import HiddenLayers
 from fairkd.parameters import ParameterError
-from fairkd.weighting import METHODS, Early, Online, Refitted, avcs, confidence_margin
+from fairkd.weighting import METHODS, Asked, Early, Online, Refitted, avcs, confidence_margin
 from fairkd.weighting.dedier import confidence, matched_temperature
 from fairkd.weighting.group_weights import GroupWeights
 
@@ -95,7 +95,7 @@ def test_what_a_method_is():
     assert METHODS["jtt"](jtt_epochs=3).early_epochs == 3
     assert METHODS["avcs"](aux_layer=3).layers == [1, 2, 3] and METHODS["dedier"](aux_layer=3).layers == [3]
     assert Refitted.__abstractmethods__ == {"weights"} and Online.__abstractmethods__ == {"start"}
-    assert Early.__abstractmethods__ == {"weights", "early_epochs"}
+    assert Early.__abstractmethods__ == {"weights", "early_epochs"} and Asked.__abstractmethods__ == {"weights"}
 
 
 def test_refits_are_due_from_the_warm_start_on_at_their_interval():

@@ -449,9 +449,10 @@ def test_quadrature_of_many_classes_advises_monte_carlo():
     assert laplace.predict(features, method="mc").shape == (60, 5)
 
 
-def test_bounds_are_checked():
+@pytest.mark.parametrize("bounds", [(1.0, 0.1), (1.0, 1.0), (0.0, 1.0), (-1.0, 1.0), (1.0, math.inf)])
+def test_bounds_are_checked(bounds):
     with pytest.raises(ValueError, match="bounds are"):
-        select_prior_precision(*problem(), bounds=(1.0, 0.1))
+        select_prior_precision(*problem(), bounds=bounds)
 
 
 def test_a_weighted_posterior_is_that_of_the_weighted_dense_hessian():

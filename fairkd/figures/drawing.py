@@ -41,28 +41,42 @@ class Words(str):
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing, its title, what it shows in words, and its numbers for who does not see it.
+    """A drawing, its title, what it shows in words, its numbers for who does not see it, and the table that was drawn.
 
-    A notebook shows the image, which carries the alt text, and by `display(figure, figure.caption)` the caption too.
+    A notebook shows the image, which carries the alt text, and by `display(figure, figure.caption)` the caption too;
+    the vector drawing and the table, as CSV, travel with it for the page that offers them.
     """
 
     drawing: Drawing
     title: str
     caption: Words
     alt: str
+    table: pd.DataFrame
 
     def png(self) -> bytes:
         """The image; the same drawing gives the same bytes."""
+        return self._saved(format="png", metadata={"Software": None})
+
+    def svg(self) -> str:
+        """The same as a vector drawing, its letters as text; the same drawing gives the same string."""
+        return self._saved(format="svg", metadata={"Date": None, "Creator": None}).decode()
+
+    def csv(self) -> str:
+        """The numbers drawn."""
+        return self.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+    def _saved(self, **options) -> bytes:
         buffer = io.BytesIO()
-        with matplotlib.rc_context(_THEME):
-            self.drawing.savefig(buffer, format="png", dpi=192, metadata={"Software": None})
+        with matplotlib.rc_context(_THEME | {"svg.fonttype": "none", "svg.hashsalt": self.title}):
+            self.drawing.savefig(buffer, dpi=192, **options)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         # The plain text is the title alone: alt text and caption have numbers, which differ from machine to machine.
         data = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": f"Figure: {self.title}"}
         width = round(96 * self.drawing.get_figwidth())
-        return data, {"image/png": {"alt": f"{self.title}. {self.alt}", "caption": self.caption, "width": width}}
+        described = {"alt": f"{self.title}. {self.alt}", "caption": self.caption, "width": width}
+        return data, {"image/png": described | {"title": self.title, "svg": self.svg(), "csv": self.csv()}}
 
 
 def canvas(rows: int, columns: int, height: float, **shared: bool | str) -> tuple[Drawing, np.ndarray]:
@@ -129,6 +143,11 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, d
 def wrapped(name: str) -> str:
     """A group's or student's name in lines of its parts."""
     return re.sub(r",\s*", ",\n", name).replace(" (", "\n(")
+
+
+def long(tables: dict, keys: list[str], value: str) -> pd.DataFrame:
+    """{key or tuple of keys: series} as one table: the keys, the series' own index, the value."""
+    return pd.concat(tables, names=keys).rename(value).reset_index()
 
 
 def histogram(ax: Axes, values: pd.Series, bins: np.ndarray, label: str, color: str, filled: bool) -> None:

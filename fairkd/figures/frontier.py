@@ -47,4 +47,6 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
         f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at beta = "
         f"{best[highest].name:g}, at an average of {best[highest]['average']:.3f}."
     )
-    return Figure(drawing, "Frontier of a refit", caption, f"Worst group as beta grows: {'; '.join(said)}.")
+    table = pd.concat([points, marks])
+    table = table.loc[table["row"].isin(["average", row]), ["student", "beta", "row", "value"]]
+    return Figure(drawing, "Frontier of a refit", caption, f"Worst group as beta grows: {'; '.join(said)}.", table)

@@ -17,6 +17,7 @@ from fairkd.figures.drawing import (
     histogram,
     layers_of,
     legend,
+    long,
     name_ends,
     require,
     right_of,
@@ -56,7 +57,11 @@ def median_margins(predictions: pd.DataFrame, target: str) -> Figure:
     n = int((group == target).sum())
     said = f"{_wrong_and_sure(medians['MAP'], right['MAP'], target, n)} {_moved(medians, target)}"
     caption = Words(f"{said} Filled: most of the group is wrong.")
-    return Figure(drawing, "Median margin by layer and group", caption, alt)
+    drawn = {"median_margin": medians, "accuracy": right}
+    keys = ["posterior", "group", "layer"]
+    columns = {of: pd.concat({(v, g): t[v][g] for v in VARIANTS for g in looks}, names=keys) for of, t in drawn.items()}
+    table = pd.DataFrame(columns).reset_index()
+    return Figure(drawing, "Median margin by layer and group", caption, alt, table)
 
 
 def _wrong_and_sure(medians: pd.DataFrame, right: pd.DataFrame, target: str, n: int) -> str:
@@ -94,7 +99,7 @@ def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[in
     """
     layers = sorted({*layers, layers_of(next(iter(tables.values())))[-1]})
     drawing, axes = canvas(len(layers), len(tables), height=1.1 + 2.2 * len(layers), sharex=True, sharey=True)
-    said, alt = [], []
+    said, alt, drawn = [], [], {}
     for line, layer in zip(axes, layers, strict=True):
         for ax, (student, table) in zip(line, tables.items(), strict=True):
             right, group = right_of(table, f"exit{layer}"), table["group"].astype(str) == target
@@ -102,6 +107,11 @@ def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[in
             histogram(ax, of_map, _BINS, "all, MAP", "0.75", filled=True)
             histogram(ax, of_map[group], _BINS, f"{target}, MAP", TARGET, filled=True)
             histogram(ax, of_laplace[group], _BINS, "the same, Laplace", "black", filled=False)
+            drawn |= {
+                (student, layer, "all", "MAP"): of_map,
+                (student, layer, target, "MAP"): of_map[group],
+                (student, layer, target, "Laplace"): of_laplace[group],
+            }
             # The square root shows a bar of 20 beside one of 2,000.
             ax.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
             ax.set(title=f"{student}, exit {layer}", xlim=(-0.02, 1.02), yticks=_round_counts(len(table)))
@@ -113,7 +123,14 @@ def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[in
     drawing.supylabel("rows (square-root scale)", fontsize=12)
     legend(drawing, axes.flat[0])
     title = f"Margins of {target} within all rows"
-    return Figure(drawing, title, Words(f"In {target}: {'; '.join(said)}."), f"Histograms. {'; '.join(alt)}.")
+    counts = {key: _counts(margins) for key, margins in drawn.items()}
+    table = long(counts, ["student", "layer", "group", "posterior"], "rows")
+    return Figure(drawing, title, Words(f"In {target}: {'; '.join(said)}."), f"Histograms. {'; '.join(alt)}.", table)
+
+
+def _counts(margins: pd.Series) -> pd.Series:
+    """Rows in each bin of the margin, named by its lower end."""
+    return pd.Series(np.histogram(margins, _BINS)[0], pd.Index(_BINS[:-1].round(2), name="margin_from"))
 
 
 def _round_counts(most: int) -> list[int]:
@@ -129,12 +146,13 @@ def wrong_margins(predictions: pd.DataFrame) -> Figure:
         predictions: a predictions table with `student` and `teacher`.
     """
     drawing, axes = canvas(1, 2, height=3.3)
-    said, alt = [], []
+    said, alt, drawn = [], [], {}
     for ax, model in zip(axes.flat, ("student", "teacher"), strict=True):
         rows = predictions[~right_of(predictions, model)]
         for who, color, filled in (("student", "0.65", True), ("teacher", "black", False)):
             require(rows, "predictions", [f"{who}_margin"])
             histogram(ax, rows[f"{who}_margin"], _BINS, who, color, filled)
+        drawn[model] = rows[["id", "group", "student_margin", "teacher_margin"]]
         ax.set(title=f"Where the {model} is wrong\n({len(rows)} rows)", xlabel="confidence margin", xlim=(-0.02, 1.02))
         if len(rows) < 30:
             ax.set(yticks=[])
@@ -146,7 +164,8 @@ def wrong_margins(predictions: pd.DataFrame) -> Figure:
     axes.flat[0].set(ylabel="rows")
     legend(drawing, axes.flat[0])
     title = "Margins of student and teacher where one is wrong"
-    return Figure(drawing, title, Words(" ".join(said)), f"Histograms of counts. {'; '.join(alt)}.")
+    table = pd.concat(drawn, names=["wrong", None]).reset_index("wrong")
+    return Figure(drawing, title, Words(" ".join(said)), f"Histograms of counts. {'; '.join(alt)}.", table)
 
 
 def accuracy_by_layer(tables: dict[str, pd.DataFrame], target: str) -> Figure:
@@ -175,7 +194,9 @@ def accuracy_by_layer(tables: dict[str, pd.DataFrame], target: str) -> Figure:
         said.append(f"exit {exits.idxmax()} of {student} {exits.max():.2f}, its own head {head:.2f}")
         alt.append(f"{student} " + ", ".join(f"{value:.2f}" for value in table[target]))
     caption = Words(f"Accuracy in {target}, the best exit against the student's own head: {'; '.join(said)}.")
-    return Figure(drawing, "Accuracy by layer, exits against the head", caption, f"In {target}: {'; '.join(alt)}.")
+    drawn = pd.concat(values, names=["student", "layer"]).reset_index()
+    title = "Accuracy by layer, exits against the head"
+    return Figure(drawing, title, caption, f"In {target}: {'; '.join(alt)}.", drawn)
 
 
 def _accuracies(table: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -52,7 +52,9 @@ def training_curves(history: pd.DataFrame, groups: list[str], target: str | None
     name_ends(axes.flat[-1], {name: (rows.index[-1], last[name]) for name in shown}, looks)
     axes.flat[0].set(ylabel="accuracy")
     caption = Words(f"After the last epoch: {'; '.join(said)} (black).")
-    return Figure(drawing, "Accuracy per group over epochs", caption, f"After the last epoch, {'; '.join(alt)}.")
+    drawn = history.loc[history["metric"].isin(["average", *groups]), ["role", "epoch", "metric", "value"]]
+    alt = f"After the last epoch, {'; '.join(alt)}."
+    return Figure(drawing, "Accuracy per group over epochs", caption, alt, drawn)
 
 
 def weights_over_epochs(weights: pd.DataFrame, groups: list[str], target: str | None = None) -> Figure:
@@ -84,7 +86,9 @@ def weights_over_epochs(weights: pd.DataFrame, groups: list[str], target: str | 
     caption += f"; {of_all[largest]:.0%} of all weight sits in {largest}"
     caption += f", {of_all[target]:.0%} in {target} (mean {last[target]:.1f})." if target in of_all else "."
     alt = ", ".join(f"{name} {last[name]:.2f} and {of_all[name]:.1%}" for name in looks)
-    return Figure(drawing, "Weights by group", Words(caption), f"Mean and share after the last epoch: {alt}.")
+    columns = {"mean_weight": mean, "share": share}
+    drawn = pd.DataFrame({of: pd.concat(dict(t.items()), names=["group"]) for of, t in columns.items()}).reset_index()
+    return Figure(drawing, "Weights by group", Words(caption), f"Mean and share after the last epoch: {alt}.", drawn)
 
 
 def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
@@ -97,7 +101,7 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
     layers = layers_of(predictions)
     rows = -(-len(layers) // 3)
     drawing, axes = canvas(rows, 3, height=0.8 + 2.1 * rows, sharex=True, sharey=True)
-    gaps = {}
+    gaps, drawn = {}, {}
     for layer, ax in zip(layers, axes.flat, strict=False):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         for (name, model), style in zip(VARIANTS.items(), styles(list(VARIANTS)).values(), strict=True):
@@ -106,6 +110,7 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
             table = pd.concat([right, predictions["importance"]], axis=1).assign(confidence=confidence)
             bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
             points = table.groupby(bin_of).apply(_weighted_means, include_groups=False)
+            drawn[layer, name] = points.reset_index(drop=True)
             look = {"color": style["color"], "marker": style["marker"], "alpha": 0.7, "linewidths": 0}
             ax.scatter(points["confidence"], points["right"], s=points["n"] / len(table) * 150 + 6, label=name, **look)
             whole = _weighted_means(table)
@@ -120,7 +125,8 @@ def reliability(predictions: pd.DataFrame, bins: int = 10) -> Figure:
     caption = f"Mean confidence minus accuracy, rows weighted to the population, is farthest from 0 at {widest}: "
     listed = ", ".join(f"{name} {gap:+.2f}" for name, gap in gaps.items())
     alt = f"Mean confidence minus accuracy, positive where overconfident: {listed}."
-    return Figure(drawing, "Calibration per exit", Words(f"{caption}{gaps[widest]:+.2f}."), alt)
+    table = pd.concat(drawn, names=["layer", "posterior", None]).reset_index(["layer", "posterior"])
+    return Figure(drawing, "Calibration per exit", Words(f"{caption}{gaps[widest]:+.2f}."), alt, table)
 
 
 def group_accuracies(table: pd.DataFrame, target: str | None = None) -> Figure:
@@ -154,7 +160,7 @@ def group_accuracies(table: pd.DataFrame, target: str | None = None) -> Figure:
     average = f" On average: {said['average']}." if "average" in said else ""
     caption = Words(f"Accuracy in {target}: {said[target]}.{average}")
     alt = "; ".join(f"{row}: {text}" for row, text in said.items())
-    return Figure(drawing, "Accuracy by group", caption, f"{alt}.")
+    return Figure(drawing, "Accuracy by group", caption, f"{alt}.", table[["student", "row", "value", "low", "high"]])
 
 
 def _of_students(rows: pd.DataFrame) -> str:

@@ -47,7 +47,9 @@ def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]
     if n > 1:
         said.append(f"the {n} seeds of {spread.idxmax()} lie {spread.max():.2f} apart in {rows[0]}")
     caption = Words(f"Means over {n} seed{'s' * (n > 1)} with their intervals, a dot a seed. {'; '.join(said)}.")
-    return Figure(drawing, "Every student and seed", caption, f"{'; '.join(alt)}.")
+    shown = [table[table["row"].isin(rows)] for table in (report, single)]
+    table = pd.concat(shown)[["student", "row", "seed", "value", "low", "high"]]  # seed: none is the mean over seeds
+    return Figure(drawing, "Every student and seed", caption, f"{'; '.join(alt)}.", table)
 
 
 def average_against_worst_group(report: pd.DataFrame) -> Figure:
@@ -78,7 +80,8 @@ def average_against_worst_group(report: pd.DataFrame) -> Figure:
         f"{worsts.min():.3f} ({worsts.idxmin()}) and {worsts.max():.3f} ({worsts.idxmax()})."
     )
     said = "; ".join(f"{student} {x:.3f} and {y:.3f}" for student, (x, y) in points.items())
-    return Figure(drawing, "Average against worst group", caption, f"Average and worst group: {said}.")
+    table = report.loc[report["row"].isin(["average", "worst_of_means"]), ["student", "row", "value", "low", "high"]]
+    return Figure(drawing, "Average against worst group", caption, f"Average and worst group: {said}.", table)
 
 
 def shifts_by_temperature(sweep: pd.DataFrame) -> Figure:
@@ -117,7 +120,7 @@ def shifts_by_temperature(sweep: pd.DataFrame) -> Figure:
         f"{first['weight_shift']:.2%} on average, at T = {mean.index[-1]:.0f} by {last['margin_shift']:.4f} and "
         f"{last['weight_shift']:.2%}."
     )
-    return Figure(drawing, "What the likelihood temperature does", caption, alt)
+    return Figure(drawing, "What the likelihood temperature does", caption, alt, mean.reset_index())
 
 
 def agreement(table: pd.DataFrame) -> Figure:
@@ -155,4 +158,4 @@ def agreement(table: pd.DataFrame) -> Figure:
         f"Correlation of the shifts {related:.3f}, of the log variances "
         f"{np.corrcoef(*(np.log(v) for v in variances))[0, 1]:.3f}; the margins differ by {apart:.5f} on average."
     )
-    return Figure(drawing, "Kronecker against dense posterior", caption, alt)
+    return Figure(drawing, "Kronecker against dense posterior", caption, alt, table[["map_margin", *columns]])

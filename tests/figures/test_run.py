@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import io
 import itertools
 import re
 from pathlib import Path
@@ -111,6 +112,22 @@ def test_shown_in_a_notebook_a_figure_is_an_image_with_an_alt_text_and_a_caption
         assert re.search(r"\d", figure.caption) and figure.caption.endswith(".")
 
 
+def test_a_figure_carries_its_vector_drawing_and_its_table(drawn, predictions):
+    for name, figure in drawn.items():
+        metadata = figure._repr_mimebundle_()[1]["image/png"]
+        assert "<svg" in metadata["svg"] and "</text>" in metadata["svg"], name
+        table = pd.read_csv(io.StringIO(metadata["csv"]))
+        assert len(table) and not table.columns.str.contains("level|Unnamed|index").any(), name
+        assert len(table) == len(figure.table) and list(table) == list(figure.table), name
+    counts = drawn["target_margins"].table.query("student == 'kd' and layer == 3 and posterior == 'MAP'")
+    assert dict(counts.groupby("group")["rows"].sum()) == {"all": 300, LOST: (predictions["group"] == LOST).sum()}
+    medians = drawn["median_margins"].table.query("posterior == 'Laplace' and layer == 2").set_index("group")
+    expected = predictions.groupby("group")["exit2_laplace_margin"].median()
+    assert medians["median_margin"].to_dict() == pytest.approx(expected.to_dict())
+    last = drawn["weights_over_epochs"].table.query("epoch == 3").set_index("group")
+    assert last["mean_weight"][LOST] == pytest.approx(7.0) and last["share"].sum() == pytest.approx(1)
+
+
 def test_letters_are_read_on_a_phone(drawn):
     """The smallest are 10 points on a drawing of 6 inches: 8 pixels of the 350 that a phone has."""
     for figure in drawn.values():
@@ -122,6 +139,8 @@ def test_letters_are_read_on_a_phone(drawn):
 def test_the_same_data_give_the_same_bytes(predictions):
     first, second = (figures.wrong_margins(predictions).png() for _ in range(2))
     assert first == second and b"Matplotlib" not in first
+    first, second = (figures.wrong_margins(predictions).svg() for _ in range(2))
+    assert first == second
 
 
 def test_median_margins_have_a_line_for_each_group_filled_where_most_of_it_is_wrong(drawn, predictions):

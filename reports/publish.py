@@ -1,13 +1,14 @@
 """Publish executed notebooks as pages that open offline: no script, style, font or image from elsewhere.
 
     python reports/publish.py html IN.ipynb OUT.html      one executed notebook, one self-contained page
-    python reports/publish.py index FOLDER                FOLDER/index.html, linking to the pages there
+    python reports/publish.py index FOLDER                FOLDER/index.html, and links among the pages there
     python reports/publish.py students params/NAME.yaml   the profile's students, for the Makefile
 
 A page opens with its result: cells tagged `result` follow the first cell, the others come after. Code and parameters
 fold away; what papermill injected stays visible. Formulas become MathML, which browsers draw without JavaScript. Cells
 tagged `remove-cell` are left out, cells tagged `hide-input` show their output alone. An image takes its alt text and
-caption from its output's metadata ({"image/png": {"alt": ..., "caption": ...}}, as `fairkd.figures` has it).
+caption from its output's metadata ({"image/png": {"alt": ..., "caption": ..., "svg": ..., "csv": ...}}, as
+`fairkd.figures` has it), and offers the drawing and its table.
 """
 
 import argparse
@@ -15,13 +16,16 @@ import os
 import re
 import sys
 import tempfile
+from html import unescape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
 import nbformat
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert
+from markup import improved, joined, page_name
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -114,13 +118,10 @@ def outside_references(html: str) -> list[str]:
 
 
 def arranged(cells: list) -> list:
-    """The cells in the order of a page, their captions in the figures, their tables for every width."""
+    """The cells in the order of a page, their captions in the figures."""
     for cell in cells:
         if cell.cell_type == "code":
             cell.outputs = without_captions(cell.outputs)
-            for output in cell.outputs:
-                if "<table" in output.get("data", {}).get("text/html", ""):
-                    output.data["text/html"] = table(output.data["text/html"])
     results = [cell for cell in cells[1:] if "result" in cell.metadata.get("tags", [])]
     if not results:
         return cells
@@ -132,23 +133,8 @@ def without_captions(outputs: list) -> list:
     """The outputs without those that repeat the caption of the figure before them."""
     captions = [None, *(output.get("metadata", {}).get("image/png", {}).get("caption") for output in outputs)]
     texts = [output.get("data", {}).get("text/markdown") for output in outputs]
-    return [o for o, text, before in zip(outputs, texts, captions, strict=False) if text is None or text != before]
-
-
-def table(html: str) -> str:
-    """A data frame's table that scrolls within itself, by keys too, its intervals in a line of their own."""
-    soup = BeautifulSoup(html, "html.parser")
-    for found in soup.find_all("table"):
-        found.attrs = {"class": "dataframe"}
-        for head in found.find_all("th"):
-            head["scope"] = "col" if head.find_parent("thead") else "row"
-        for cell in found.find_all("td"):
-            if interval := re.fullmatch(r"(\S+) (\[\S+, \S+\])", cell.get_text()):
-                cell.string = interval[1] + " "
-                cell.append(soup.new_tag("small", string=interval[2]))
-        found.wrap(soup.new_tag("div", attrs={"class": "table", "role": "region", "tabindex": "0"}))
-        found.parent["aria-label"] = "Table"
-    return str(soup)
+    pairs = zip(outputs, texts, captions, strict=False)
+    return [output for output, text, before in pairs if text is None or unescape(text) != before]
 
 
 def write(path: Path, text: str) -> None:
@@ -164,49 +150,59 @@ def write(path: Path, text: str) -> None:
         raise
 
 
-def page_name(path: Path) -> str:
-    """02_student-laplace@3.ipynb -> "student laplace@3"."""
-    return re.sub(r"^\d+_", "", path.stem).replace("-", " ", 1)
-
-
 def publish(source: Path, target: Path) -> None:
     """Turn one executed notebook into one page that stands alone."""
     exporter = PageExporter(extra_template_basedirs=[str(HERE)], template_name="template")
     notebook = nbformat.read(source, as_version=4)
     notebook.cells = arranged(notebook.cells)
-    notebook.metadata["title"] = f"{page_name(source)} ({target.resolve().parent.name})"
-    # An index lists the pages that stand beside their notebooks; a page of record has none.
-    notebook.metadata["listed"] = source.resolve().parent == target.resolve().parent
+    notebook.metadata["title"] = f"{page_name(source.stem)} ({target.resolve().parent.name})"
     html, _ = exporter.from_notebook_node(notebook)
     outside = outside_references(html)
     if outside:
         raise ValueError(f"{source} would load from outside the page: {', '.join(outside[:5])}")
-    write(target, html)
+    write(target, improved(html))
 
 
-def summary(path: Path) -> dict[str, str]:
-    """A notebook's link, its first heading as title, and its first paragraph as HTML."""
-    cells = nbformat.read(path, as_version=4).cells
-    text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    soup = BeautifulSoup(markdown(text, exclude_anchor_links=True), "html.parser")
-    title = soup.find(re.compile("^h[1-6]$"))
-    paragraph = soup.find("p")
+def summary(path: Path) -> dict[str, Any]:
+    """What a list says of a page: its link, its first heading and paragraph, the figure and words of its result."""
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").main
+    title, paragraph, figure = soup.find("h1"), soup.find("p"), soup.select_one(".celltag_result figure")
+    words = [words for words in soup.select(".celltag_result div.jp-RenderedMarkdown") if words.li]
+    for downloads in figure.select(".downloads") if figure else []:
+        downloads.decompose()
     return {
-        "link": quote(path.with_suffix(".html").name),
-        "name": page_name(path),
+        "link": quote(path.name),
+        "name": page_name(path.stem),
         "title": title.get_text() if title else path.stem,
         "text": paragraph.decode_contents() if paragraph else "",
+        "figure": str(figure) if figure else "",
+        "caption": figure.figcaption.get_text() if figure and figure.figcaption else "",
+        "words": words[0].decode_contents() if words else "",
     }
 
 
 def index(folder: Path) -> None:
-    """Write FOLDER/index.html: every page that stands beside its notebook, in the order of their names."""
-    pages = [summary(path) for path in sorted(folder.glob("*.ipynb")) if path.with_suffix(".html").exists()]
-    if not pages:
-        raise FileNotFoundError(f"no pages in {folder}: an index lists NAME.html beside NAME.ipynb")
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "template"), autoescape=True)
-    page = templates.get_template("contents.html.j2").render(pages=pages, profile=folder.resolve().name)
-    write(folder / "index.html", page)
+    """Write FOLDER/index.html: what was found, and every page there in the order of names; lead from each to the next.
+
+    What was found is said by the folder's README.md, or else by the results of the analysis or the study.
+    """
+    paths = sorted(path for path in folder.glob("*.html") if path.name != "index.html")
+    if not paths:
+        raise FileNotFoundError(f"no pages in {folder}: an index lists the .html files there")
+    for path in paths:
+        write(path, joined(path.read_text(encoding="utf-8"), path.stem, [each.stem for each in paths]))
+    pages, readme = [summary(path) for path in paths], folder / "README.md"
+    findings = markdown(readme.read_text(encoding="utf-8"), exclude_anchor_links=True) if readme.exists() else ""
+    files = [] if not findings else sorted(p.name for p in folder.iterdir() if p.suffix in (".csv", ".yaml"))
+    leads = [page for page in pages if page["figure"] and page["name"] in ("analysis", "figures")]
+    name = folder.resolve().name
+    html = template("contents.html.j2").render(pages=pages, profile=name, findings=findings, leads=leads, files=files)
+    write(folder / "index.html", improved(html))
+
+
+def template(name: str) -> jinja2.Template:
+    """A template of the folder beside this file."""
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "template"), autoescape=True).get_template(name)
 
 
 def students(path: Path) -> list[str]:

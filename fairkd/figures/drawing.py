@@ -33,10 +33,13 @@ _FEW = 30  # values; fewer are drawn one by one
 
 
 class Words(str):
-    """Sentences computed from the data, such as a figure's caption; a notebook shows them as text."""
+    """Sentences computed from the data, such as a figure's caption; a notebook shows them as text.
+
+    Names of labels and groups are the data's own: what would be a tag, a formula or an image in Markdown is spelt out.
+    """
 
     def _repr_markdown_(self) -> str:
-        return self
+        return re.sub(r"[<&$]|(?<=\])\(", lambda found: f"&#{ord(found[0])};", self)
 
 
 @dataclass(frozen=True)

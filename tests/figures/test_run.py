@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import html
 import io
 import itertools
 import re
@@ -126,6 +127,13 @@ def test_a_figure_carries_its_vector_drawing_and_its_table(drawn, predictions):
     assert medians["median_margin"].to_dict() == pytest.approx(expected.to_dict())
     last = drawn["weights_over_epochs"].table.query("epoch == 3").set_index("group")
     assert last["mean_weight"][LOST] == pytest.approx(7.0) and last["share"].sum() == pytest.approx(1)
+
+
+def test_names_of_the_data_are_neither_tags_nor_formulas_nor_images_in_words():
+    words = drawing.Words("- **<b>, $x$** in `kd` ![a](https://example.org/a.png) [0.1, 0.2]")
+    shown = words._repr_markdown_()
+    assert not re.search(r"<|\$|\]\(", shown) and "**" in shown and "`kd`" in shown
+    assert html.unescape(shown) == words
 
 
 def test_letters_are_read_on_a_phone(drawn):

@@ -33,7 +33,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
 export JUPYTER_PREFER_ENV_PATH := 1
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1 \2/p' Makefile | sed 's/^\(  make [a-z]*\) /\1\t/' | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1 \2/p' Makefile | sed 's/^\(  make [a-z-]*\) /\1\t/' | expand -t 18
 
 env: $(ENV)  ## the .venv with the project and its tests installed
 
@@ -125,3 +125,17 @@ lab: $(ENV)  ## JupyterLab on the notebooks
 
 lint: $(ENV)  ## ruff over code and notebooks
 	$(BIN)/ruff check
+
+# What readers get. The browser is the system's chromium; playwright would otherwise fetch one of its own.
+.PHONY: site test-browser
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+
+site: $(ENV)  ## all published pages, their index and the API in one folder: reports/site
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,site]'
+	@$(BIN)/python reports/gather.py site reports/site
+	@echo "Gathered: reports/site/index.html"
+
+test-browser: site  ## every page and the notebooks in JupyterLab, in a headless browser
+	@[ -n "$(CHROMIUM)" ] || { echo "chromium is missing: apt-get install chromium, or CHROMIUM=FILE" >&2; exit 1; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,site,browser]'
+	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser/check_pages.py tests/browser/check_lab.py

@@ -31,6 +31,12 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 HERE = Path(__file__).resolve().parent
 
+# What an index opens with: the results of these pages, each under its question.
+QUESTIONS = {
+    "analysis": "Which group does plain distillation lose, and what does each student give it?",
+    "figures": "Is an exit wrong and sure of itself, and does Laplace change that?",
+}
+
 # LaTeX that latex2mathml does not know, in words that it knows.
 LATEX = [
     (r"\\arg\s*\\(max|min)(?![a-z])|\\operatorname\*?\{arg(?:\\,|\s)*(max|min)\}", r"\\arg\1\2"),
@@ -194,7 +200,9 @@ def index(folder: Path) -> None:
     pages, readme = [summary(path) for path in paths], folder / "README.md"
     findings = markdown(readme.read_text(encoding="utf-8"), exclude_anchor_links=True) if readme.exists() else ""
     files = [] if not findings else sorted(p.name for p in folder.iterdir() if p.suffix in (".csv", ".yaml"))
-    leads = [page for page in pages if page["figure"] and page["name"] in ("analysis", "figures")]
+    leads = [
+        page | {"question": QUESTIONS[page["name"]]} for page in pages if page["figure"] and page["name"] in QUESTIONS
+    ]
     name = folder.resolve().name
     html = template("contents.html.j2").render(pages=pages, profile=name, findings=findings, leads=leads, files=files)
     write(folder / "index.html", improved(html))

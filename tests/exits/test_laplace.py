@@ -189,6 +189,12 @@ def test_quadrature_within_the_error_of_a_million_samples(c, temperature):
     assert (found - exit.logits(rows).softmax(1)).abs().max() > 1e-3  # it is not the MAP that passes here
 
 
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+def test_the_finest_grid_is_the_last_that_fits(dims):
+    fits = [(12 / predictive._spacing(predictive._finest(dims) + more)) ** dims for more in (0, 1)]
+    assert fits[0] <= predictive.MAX_GRID < fits[1]
+
+
 @pytest.mark.parametrize("deviation", [0.1, 0.4, 0.41, 1.0, 1.01, 2.6, 5.5, 20.0])
 @pytest.mark.parametrize("c", [2, 3])
 def test_quadrature_to_1e_6(c, deviation):

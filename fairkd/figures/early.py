@@ -43,7 +43,8 @@ def accuracy_by_depth(report: pd.DataFrame, rows: list[str]) -> Figure:
     legend(drawing, axes.flat[0])
     said = "; ".join(_apart(report, student, rows[-1]) for student in students)
     caption = Words(f"The criteria lie farthest apart in {rows[-1]}: {said}.")
-    return Figure(drawing, "Accuracy against mean depth", caption, f"{'; '.join(alt)}.")
+    drawn = report.loc[report["row"].isin([*rows, "average"]), _COLUMNS]
+    return Figure(drawing, "Accuracy against mean depth", caption, f"{'; '.join(alt)}.", drawn)
 
 
 def depth_by_group(report: pd.DataFrame, criterion: str, groups: list[str], target: str | None = None) -> Figure:
@@ -78,7 +79,9 @@ def depth_by_group(report: pd.DataFrame, criterion: str, groups: list[str], targ
         )
     axes.flat[-1].set(xlabel="mean depth on average")
     caption = Words(f"Mean depth by {criterion}, {'; '.join(said)}.")
-    return Figure(drawing, "Who pays for an early answer", caption, f"By {criterion}. {'; '.join(alt)}.")
+    depths = report[(report["criterion"] == criterion) & (report["of"] == "depth")]
+    drawn = depths.loc[depths["row"].isin([*groups, "average"]), _COLUMNS]
+    return Figure(drawing, "Who pays for an early answer", caption, f"By {criterion}. {'; '.join(alt)}.", drawn)
 
 
 def _series(report: pd.DataFrame, student: str, criterion: str, row: str, of: str = "accuracy") -> pd.DataFrame:

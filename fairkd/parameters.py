@@ -10,11 +10,17 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# What is beyond these bounds overflows, vanishes or never ends.
+Precision = Annotated[float, Field(ge=1e-8, le=1e8)]
+Tempering = Annotated[float, Field(ge=1e-6, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Rows = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Width = Annotated[int, Field(ge=1, le=16_384)]
+Epochs = Annotated[int, Field(ge=1, le=1000)]
+# A hub name, a folder or a file.
+Source = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=500)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -58,6 +64,7 @@ _HINTS = {
     "string_type": "should be text",
     "list_type": "should be a list; with papermill use -y 'name: [a, b]'",
     "dict_type": "should be a mapping; with papermill use -y 'name: {a: 1}'",
+    "string_pattern_mismatch": "should be a name or a path, in one line",
 }
 
 

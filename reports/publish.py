@@ -220,7 +220,7 @@ def students(path: Path) -> list[str]:
     if not path.exists():
         known = ", ".join(sorted(profile.stem for profile in path.parent.glob("*.yaml")))
         raise FileNotFoundError(f"no profile {path}; there are: {known}")
-    return Experiment.from_file(path).students
+    return [spec.replace(" ", "") for spec in Experiment.from_file(path).students]  # Make parts words by spaces
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
         ({"students": ["../kd"]}, "should read method@layer"),
         ({"students": ["kd", "kd"]}, "name kd once"),
         ({"student": "laplace@3,beta=abc"}, "beta = 'abc': should be a number"),
-        ({"student": "laplace@3,method=kd"}, "method is said twice, or belongs elsewhere"),
+        ({"student": "laplace@3,method=kd"}, "method is said twice, or is no parameter of an entry"),
         ({"student": "laplace@3,exit_hidden=8"}, "exit_hidden = 8: should be a list"),
         ({"warm_start_epochs": 5}, "warm_start_epochs = 5: with student_epochs = 5 no epoch would use the exit"),
         ({"method": "poe", "student_epochs": 1}, "no epoch would use the exit of poe, which is plain distillation"),

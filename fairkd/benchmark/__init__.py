@@ -12,15 +12,15 @@ from typing import Annotated
 from pydantic import Field
 
 from fairkd.experiment import Profiled
-from fairkd.parameters import Count
+from fairkd.parameters import Rows, Width
 
 
 class Benchmark(Profiled):
     """The parameters of `06_benchmark.ipynb`: whose encoders and pairs, and how many of each thing."""
 
-    pairs: Count = Field(2_000, description="training pairs of the student that is timed")
-    loop_pairs: Count = Field(256, description="training pairs of the plain loops")
-    map_rows: Count = Field(50_000, description="instances of the MAP fit")
-    laplace_rows: Count = Field(20_000, description="instances of the Laplace approximation")
-    widths: Annotated[list[Count], Field(min_length=1)] = Field([384, 768], description="features an instance")
-    most_rows: Count = Field(392_702, description="instances of the largest fit: MultiNLI's")
+    pairs: Rows = Field(2_000, description="training pairs of the student that is timed")
+    loop_pairs: Rows = Field(256, description="training pairs of the plain loops")
+    map_rows: Rows = Field(50_000, description="instances of the MAP fit")
+    laplace_rows: Rows = Field(20_000, description="instances of the Laplace approximation")
+    widths: Annotated[list[Width], Field(min_length=1)] = Field([384, 768], description="features an instance")
+    most_rows: Rows = Field(392_702, description="instances of the largest fit: MultiNLI's")

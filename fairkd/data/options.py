@@ -9,7 +9,7 @@ from fairkd import runs
 from fairkd.data import reading
 from fairkd.data.entry import Entry, entry_named
 from fairkd.data.registry import GENERATORS, Generator
-from fairkd.parameters import Count, ParameterError, Parameters, Seed, nearest, parameter
+from fairkd.parameters import ParameterError, Parameters, Rows, Seed, Source, nearest, parameter
 
 
 class DataOptions(Parameters):
@@ -18,12 +18,12 @@ class DataOptions(Parameters):
     dataset: str = parameter(
         "demo", "a name in params/datasets/, or the path of a .yaml file that describes a data set"
     )
-    data: str | None = parameter(None, "hub name or folder, instead of the data set's own source")
-    train_examples: Count | None = parameter(8000, "training rows at most, drawn at random; null takes all")
-    evaluation_examples: Count | None = parameter(
+    data: Source | None = parameter(None, "hub name or folder, instead of the data set's own source")
+    train_examples: Rows | None = parameter(8000, "training rows at most, drawn at random; null takes all")
+    evaluation_examples: Rows | None = parameter(
         None, "rows of the evaluation split that a finished student is asked, drawn at random; null takes all"
     )
-    validation_examples: Annotated[int, Field(ge=0)] = parameter(
+    validation_examples: Annotated[int, Field(ge=0, le=1_000_000_000)] = parameter(
         600, "rows held out of training, to choose an epoch by"
     )
     max_length: Annotated[int, Field(ge=8, le=100_000)] = parameter(

@@ -1,24 +1,26 @@
 """The exits as they are asked for: hidden layers, linear layer at its MAP, posterior, predictive."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import InstanceOf
+from pydantic import Field, InstanceOf
 from torch import Tensor
 
 from fairkd.exits.hidden import HiddenLayers
 from fairkd.exits.laplace import Kronecker, select_prior_precision
 from fairkd.exits.linear import LinearExit
 from fairkd.exits.posterior import QUADRATURE_CLASSES, LaplacePosterior, Posterior
-from fairkd.parameters import Count, Parameters, Positive, parameter
+from fairkd.parameters import Count, Parameters, Precision, Width, parameter
 
 
 class ExitOptions(Parameters):
     """How exits are fitted and read."""
 
     pooling: Literal["cls", "mean"] = parameter("cls", "what an exit reads of a layer", "cls: the classifier's own")
-    exit_hidden: list[Count] = parameter([], "widths of hidden layers below an exit's linear layer", "deck: none")
-    prior_precision: Positive | Literal["evidence"] = parameter(1.0, "tau, or chosen by evidence", "MacKay 1992")
+    exit_hidden: Annotated[list[Width], Field(max_length=8)] = parameter(
+        [], "widths of hidden layers below an exit's linear layer", "deck: none"
+    )
+    prior_precision: Precision | Literal["evidence"] = parameter(1.0, "tau, or chosen by evidence", "MacKay 1992")
     predictive: Literal["auto", "quadrature", "mc"] = parameter(
         "auto", "how the predictive is integrated; auto: quadrature up to 4 classes, mc above", "deck: mc"
     )

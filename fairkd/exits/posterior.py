@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairkd.exits.linear import LinearExit, float64_logits, result_dtype
 from fairkd.exits.predictive import mean_by_quadrature, mean_by_sampling
-from fairkd.parameters import Parameters, Positive, parameter
+from fairkd.parameters import Parameters, Tempering, parameter
 
 PREDICTIVES = ("quadrature", "mc")
 QUADRATURE_CLASSES = 4  # the grid has a dimension for every class but one
@@ -118,7 +118,7 @@ class Posterior(Parameters, ABC):
 
     name: ClassVar[str]
 
-    likelihood_temperature: Positive = parameter(
+    likelihood_temperature: Tempering = parameter(
         1.0, "T_lik: 1 exact, N the curvature of a mean loss", "1: Daxberger et al. 2021"
     )
 

@@ -16,10 +16,10 @@ from fairkd.experiment.parts import generator_options, named, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
 from fairkd.experiment.students import read_student
 from fairkd.parameters import (
-    NonNegative,
     ParameterError,
     Seed,
     Share,
+    Source,
     nearest,
     parameter,
     stated,
@@ -32,6 +32,9 @@ _BOTH = {"batch_size", "warmup_ratio", "bf16", "threads", "instruction_set"}
 _STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "seed"}
 
 
+_Decay = Annotated[float, Field(ge=0, le=10)]
+
+
 class Experiment(DataOptions, ExitOptions):
     """One teacher, one student and the data they see: the whole configuration of a run.
 
@@ -41,22 +44,22 @@ class Experiment(DataOptions, ExitOptions):
     """
 
     # Teacher
-    teacher_model: str = parameter("fairkd/demo/encoders/demo-bert", "hub name or folder")
+    teacher_model: Source = parameter("fairkd/demo/encoders/demo-bert", "hub name or folder")
     teacher_epochs: Annotated[int, Field(ge=0, le=1000)] = parameter(
         3, "0: the checkpoint is a ready classifier", "deck"
     )
     teacher_learning_rate: float = parameter(5e-4, "peak of the teacher's linear schedule", "deck: 2e-5", gt=0, lt=1)
-    teacher_weight_decay: NonNegative = parameter(0.01, "AdamW's decoupled decay, of the teacher", "BERT's habit")
+    teacher_weight_decay: _Decay = parameter(0.01, "AdamW's decoupled decay, of the teacher", "BERT's habit")
     teacher_seed: Seed = parameter(0, "seed of the teacher's head, batches and dropout")
 
     # Student
     method: str = parameter("laplace", "weighting method, one of fairkd.METHODS", "deck")
-    student_model: str | None = parameter(
+    student_model: Source | None = parameter(
         "fairkd/demo/encoders/demo-distilbert", "hub name or folder; null: alternate layers of teacher_model"
     )
     student_epochs: Annotated[int, Field(ge=1, le=1000)] = parameter(5, "epochs of distillation", "deck")
     learning_rate: float = parameter(1e-4, "peak of the student's linear schedule", "deck: 2e-5", gt=0, lt=1)
-    weight_decay: NonNegative = parameter(
+    weight_decay: _Decay = parameter(
         0.01, "AdamW's decoupled decay, of the student", "BERT's habit; group_dro: more, Sagawa et al. 2020"
     )
     seed: Seed = parameter(0, "seed of the student's head, batches and dropout")
@@ -181,8 +184,11 @@ class Experiment(DataOptions, ExitOptions):
         changes = given.pop("changes", settled.pop("changes", {}))
         defaults = profile_parameters(profile, changes) | settled
         if "method" in declared:
-            return cls(defaults, **given)
-        return cls.of_students(defaults | given).read_by_students(given)
+            return cls(defaults, **given).read_by_students(changes)
+        found = cls.of_students(defaults | given).read_by_students(changes | given)
+        if "students" in declared:
+            found.compared(found.students)
+        return found
 
     @classmethod
     def of_students(cls, parameters: dict[str, Any]) -> Self:
@@ -195,19 +201,39 @@ class Experiment(DataOptions, ExitOptions):
         named = isinstance(students, list) and students and isinstance(students[0], str)
         return cls(parameters, **({"student": students[0]} if named else {}))
 
-    def read_by_students(self, names: dict[str, Any]) -> Self:
+    def read_by_students(self, names: dict[str, Any], specs: list[str] | None = None) -> Self:
         """This experiment, if each of `names` is read by itself or by one of its students.
+
+        Args:
+            names: parameters by name.
+            specs: entries of other students than `students`.
 
         Raises:
             ParameterError: one is not.
         """
-        shared = type(self).model_fields.keys() | generator_options(self._settings).get("generator_options", {}).keys()
-        read = set(shared).union(*(self.student(spec).reads for spec in self.students))
-        for name in names.keys() - read:
-            raise ParameterError(
-                f"{name} = {names[name]!r}: none of the students reads it ({', '.join(self.students)})"
-            )
+        specs = self.students if specs is None else specs
+        stated = [{"posterior": self.posterior} | self._settings | read_student(spec) for spec in specs]
+        parts = [part for own in stated for part in (METHODS[own["method"]], POSTERIORS[own["posterior"]])]
+        read = self.reads.union(*(part.model_fields for part in parts))
+        for name in sorted(names.keys() - read):
+            raise ParameterError(f"{name} = {names[name]!r}: none of the students reads it ({', '.join(specs)})")
         return self
+
+    def compared(self, specs: list[str]) -> dict[str, Self]:
+        """{entry: this experiment as the entry has it}, of students that are set side by side.
+
+        Raises:
+            ParameterError: as of `student`; two entries are the same student.
+        """
+        stated: list[tuple[str, dict[str, Any]]] = []
+        found = {}
+        for spec in specs:
+            found[spec] = self.student(spec)
+            own = found[spec].resolved()
+            if twin := next((other for other, its in stated if its == own), None):
+                raise ParameterError(f"students, {spec!r}: is the same student as {twin!r}; name it once")
+            stated.append((spec, own))
+        return found
 
     def vary(self, **changes: Any) -> Self:
         """The same with some parameters changed, checked again; `changes` must be read by the changed experiment."""

@@ -15,10 +15,15 @@ def named(parameter: str, registry: dict[str, type[Parameters]], name: str) -> t
     Raises:
         ParameterError: there is none of this name.
     """
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         allowed = ", ".join(sorted(registry))
         raise ParameterError(f"{parameter} = {name!r}: is not known; {nearest(str(name), registry)} ({allowed})")
     return registry[name]
+
+
+def own_names() -> set[str]:
+    """The names of all parameters that a method, a posterior or a generator has of its own."""
+    return {name for part in (METHODS | POSTERIORS | GENERATORS).values() for name in part.model_fields}
 
 
 def readers(name: str) -> dict[str, type[Parameters]]:
@@ -45,8 +50,7 @@ def unread(
     for name in sorted(settings.keys() - read):
         who = readers(name)
         if not who:
-            everything = read | {n for part in (METHODS | POSTERIORS | GENERATORS).values() for n in part.model_fields}
-            lines.append(f"{name}: there is no such parameter; {nearest(name, everything)}")
+            lines.append(f"{name}: there is no such parameter; {nearest(name, read | own_names())}")
         elif name in given:
             chosen = dataset if set(who) <= set(GENERATORS) else " and ".join(part.name for part in parts.values())
             lines.append(f"{name} = {settings[name]!r}: {chosen} do not read it; read by {', '.join(sorted(who))}")
@@ -73,4 +77,9 @@ def generator_options(settings: dict[str, Any]) -> dict[str, Any]:
     if generator is None:
         return {}
     own = {name: settings[name] for name in settings.keys() & generator.model_fields.keys()}
-    return {"generator_options": generator(**(settings.get("generator_options", {}) | own)).model_dump()}
+    more = settings.get("generator_options", {})
+    if not isinstance(more, dict):
+        raise ParameterError(f"generator_options = {more!r}: should be a mapping of names")
+    for name in more.keys() & own.keys():
+        raise ParameterError(f"generator_options = {more!r}: {name} is stated beside it too; state it once")
+    return {"generator_options": generator(**(more | own)).model_dump()}

@@ -5,8 +5,9 @@ from typing import Any, Self
 from pydantic import Field
 
 from fairkd.experiment.experiment import Experiment
+from fairkd.experiment.parts import own_names
 from fairkd.experiment.profiles import profile_parameters
-from fairkd.parameters import Parameters, stated
+from fairkd.parameters import ParameterError, Parameters, nearest, stated
 
 
 class Profiled(Parameters):
@@ -22,13 +23,21 @@ class Profiled(Parameters):
         values = declared | injected
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         further = {name: value for name, value in values.items() if name not in cls.model_fields}
-        return cls(**(own | {"changes": own.get("changes", {}) | further}))
+        known = cls.model_fields.keys() | Experiment.model_fields.keys() | own_names()
+        for name in sorted(further.keys() - known):
+            raise ParameterError(f"{name}: there is no such parameter; {nearest(name, known)}")
+        return cls(**(own | ({"changes": cls(**own).changes | further} if further else {})))
 
     @property
     def experiment(self) -> Experiment:
         """The profile, changed.
 
         Raises:
-            ParameterError: there is no such profile, or a change is wrong.
+            ParameterError: there is no such profile, or a change is wrong, or none of the students reads it.
         """
-        return Experiment.of_students(profile_parameters(self.profile, self.changes))
+        found = Experiment.of_students(profile_parameters(self.profile, self.changes))
+        return found.read_by_students(self.changes, self.entries(found))
+
+    def entries(self, experiment: Experiment) -> list[str]:
+        """The entries of the students that the notebook makes."""
+        return experiment.students

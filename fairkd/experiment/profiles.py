@@ -1,5 +1,6 @@
 """Profiles: files of params/, one 'name: value' a line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,18 @@ def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ParameterError: there is no such profile, or the file is none.
     """
-    path = PARAMS / f"{profile}.yaml"
+    if not isinstance(profile, str) or not isinstance(changes, dict) or not all(isinstance(n, str) for n in changes):
+        raise ParameterError(
+            f"profile = {profile!r}, changes = {changes!r}: should be a name, and a mapping of names; with "
+            "papermill use -y 'changes: {a: 1}'"
+        )
+    path = PARAMS / f"{profile}.yaml" if re.fullmatch(r"[\w.-]+", profile) else PARAMS / "none"
     if profile.endswith((".yaml", ".yml")):
         path = Path(profile) if Path(profile).is_file() else runs.root() / profile
     if not path.is_file():
         known = sorted(file.stem for file in PARAMS.glob("*.yaml"))
-        raise ParameterError(f"profile = {profile!r}: there is no such file; {nearest(profile, known)}")
+        names = f"known: {', '.join(known)}, or the path of a .yaml file"
+        raise ParameterError(f"profile = {profile!r}: there is no such file; {nearest(profile, known)} ({names})")
     return read_profile(path) | changes
 
 
@@ -35,7 +42,10 @@ def read_profile(path: Path) -> dict[str, Any]:
     Raises:
         ParameterError: it holds something else.
     """
-    parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(parameters, dict):
-        raise ParameterError(f"{path}: expected one 'name: value' a line")
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path.name} is no YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
+        raise ParameterError(f"{path.name}: expected one 'name: value' a line")
     return parameters

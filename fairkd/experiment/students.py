@@ -29,7 +29,7 @@ def read_student(spec: str) -> dict[str, Any]:
     for change in _BETWEEN_CHANGES.split(changes)[1:]:
         name, _, value = change.partition("=")
         if name in parameters or name in {"method", "students"}:
-            raise ParameterError(f"{spec!r}: {name} is said twice, or belongs elsewhere")
+            raise ParameterError(f"{spec!r}: {name} is said twice, or is no parameter of an entry; state it once")
         try:
             parameters[name] = yaml.safe_load(value)
         except yaml.YAMLError:

@@ -2,32 +2,33 @@
 
 import time
 from itertools import product
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field, field_validator
 
 from fairkd import runs
-from fairkd.data import load
+from fairkd.data import Splits, load
 from fairkd.evaluation.early import Held
 from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
-from fairkd.parameters import Seed
 from fairkd.runs import Run
+from fairkd.study.asked import Entries, Record, Seeds, belonging
+from fairkd.study.grid import check_grid
 from fairkd.training.early import early_exit
 
 
 class EarlyStudy(Profiled):
     """The parameters of `07_early_exit.ipynb`: a profile, the students, their seeds, and at which mean depths."""
 
-    students: Annotated[list[str], Field(min_length=1)] = Field(
+    students: Annotated[Entries, Field(min_length=1)] = Field(
         ["kd", "dedier@3", "laplace@3"], description="the students, finished or trained now"
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
+    seeds: Seeds = Field([0], description="training seeds of every student")
     depths: Annotated[list[float], Field(min_length=1)] = Field(
         [0.25, 0.4, 0.55, 0.7, 0.85, 1.0], description="mean depths asked for: layers used / layers"
     )
-    record: str | None = Field(None, description="folder for tables and figures of record; null: none")
+    record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("depths")
     @classmethod
@@ -35,6 +36,23 @@ class EarlyStudy(Profiled):
         if depths != sorted(set(depths)) or not 0 < depths[0] <= depths[-1] <= 1:
             raise ValueError("name depths above 0 and at most 1, each once, from the least on")
         return depths
+
+    @field_validator("changes")
+    @classmethod
+    def _of_the_grid(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        return belonging(changes, {"seed": "seeds", "method": "students", "student": "students"})
+
+    def entries(self, experiment: Experiment) -> list[str]:
+        """See `Profiled.entries`."""
+        return self.students
+
+    def check(self) -> Splits:
+        """The data, loaded; everything that the grid will need is looked at.
+
+        Raises:
+            ParameterError, DataError: see `check_grid`.
+        """
+        return check_grid(self.experiment, self.students, self.seeds, ())
 
     @property
     def middle(self) -> float:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import yaml
@@ -11,12 +11,12 @@ from pydantic import Field, field_validator
 from tqdm import tqdm
 
 from fairkd import runs
-from fairkd.data import training_identity
+from fairkd.data import Splits, training_identity
 from fairkd.evaluation import Comparison, compare, readable
 from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
-from fairkd.parameters import Seed
 from fairkd.runs import Run
+from fairkd.study.asked import Entries, Record, Seeds, belonging
 from fairkd.study.frontier import refit_students
 from fairkd.training import check, distil, models
 
@@ -26,20 +26,30 @@ log = logging.getLogger("fairkd")
 class Study(Profiled):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
 
-    methods: Annotated[list[str], Field(min_length=1)] = Field(
+    methods: Annotated[Entries, Field(min_length=1)] = Field(
         ["erm", "kd", "jtt", "dedier@3", "laplace@3", "avcs@3", "group_dro", "refit", "dfr"],
         description="the students",
     )
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field([0], description="training seeds of every student")
-    refits: list[str] = Field(["dedier@3", "dedier@6"], description="refits whose frontier is drawn; [] for none")
-    record: str | None = Field(None, description="folder for tables and figures of record; null: none")
+    seeds: Seeds = Field([0], description="training seeds of every student")
+    refits: Entries = Field(["dedier@3", "dedier@6"], description="refits whose frontier is drawn; [] for none")
+    record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
-    @field_validator("seeds")
+    @field_validator("changes")
     @classmethod
-    def _each_once(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) != len(seeds):
-            raise ValueError("name each seed once")
-        return seeds
+    def _of_the_grid(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        return belonging(changes, {"seed": "seeds"} | dict.fromkeys(("method", "student", "students"), "methods"))
+
+    def entries(self, experiment: Experiment) -> list[str]:
+        """See `Profiled.entries`."""
+        return [*self.methods, *(f"{spec},place=refit" for spec in self.refits)]
+
+    def check(self) -> Splits:
+        """The data, loaded; everything that the grid and the frontier will need is looked at.
+
+        Raises:
+            ParameterError, DataError: see `check_grid`.
+        """
+        return check_grid(self.experiment, self.methods, self.seeds, self.refits)
 
     def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
         """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
@@ -72,10 +82,8 @@ def run_grid(
     Raises:
         ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
     """
+    splits = check_grid(experiment, students, seeds, refits)
     grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
-    splits = check(experiment)
-    for given in [*(given for _, given, _ in grid), *refit_students(experiment, refits).values()]:
-        models.check(given, splits.labels)
     found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
     with tqdm(grid, desc="students") as bar:
         for spec, given, seed in bar:
@@ -83,6 +91,17 @@ def run_grid(
             same = training_identity(given) == training_identity(experiment)
             found[spec][seed] = distil(given, splits=splits if same else None)
     return found
+
+
+def check_grid(experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str]) -> Splits:
+    """The data of a grid; arguments and errors as of `run_grid`."""
+    splits = check(experiment)
+    for seed in seeds:
+        for given in experiment.vary(seed=seed).compared(students).values():
+            models.check(given, splits.labels)
+    for given in refit_students(experiment, refits).values():
+        models.check(given, splits.labels)
+    return splits
 
 
 def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:

@@ -2,10 +2,12 @@
 
 import logging
 
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
 from fairkd.data import Splits, load
 from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
-from fairkd.parameters import ParameterError
+from fairkd.parameters import ParameterError, nearest
 from fairkd.training import models
 from fairkd.training.arithmetic import choose_instructions
 
@@ -17,15 +19,24 @@ def check(experiment: Experiment) -> Splits:
 
     Raises:
         ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have,
-            quadrature over too many classes.
+            quadrature over too many classes, a tracker that is not installed.
         DataError: data that cannot be had or are not what their file says.
     """
     choose_instructions(experiment)
+    _check_tracker(experiment.report_to)
     splits = load(experiment)
     models.check(experiment, splits.labels)
     if len(splits.labels) > QUADRATURE_CLASSES:
         _check_integration(experiment, len(splits.labels))
     return splits
+
+
+def _check_tracker(name: str) -> None:
+    """Refuse a tracker that transformers does not know or that is not installed here."""
+    installed = ["none", "all", *sorted(get_available_reporting_integrations())]
+    if name not in installed:
+        what = "is not installed" if name in INTEGRATION_TO_CALLBACK else "is not known"
+        raise ParameterError(f"report_to = {name!r}: {what}; {nearest(name, installed)} ({', '.join(installed)})")
 
 
 def _check_integration(experiment: Experiment, n_classes: int) -> None:

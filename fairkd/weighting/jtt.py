@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fairkd.parameters import Count, parameter
+from fairkd.parameters import Epochs, parameter
 from fairkd.weighting.method import Early, register
 
 
@@ -14,7 +14,7 @@ class Jtt(Early):
     name = "jtt"
     description = "errors of an early model (Liu et al. 2021)"
 
-    jtt_epochs: Count = parameter(2, "epochs of the early model", "Liu et al. 2021, MultiNLI")
+    jtt_epochs: Epochs = parameter(2, "epochs of the early model", "Liu et al. 2021, MultiNLI")
     jtt_factor: float = parameter(6.0, "weight of the early model's errors", "Liu et al. 2021, MultiNLI", gt=0, le=1e4)
 
     @property

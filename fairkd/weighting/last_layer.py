@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fairkd.parameters import Fraction, Positive, parameter
+from fairkd.parameters import Fraction, Precision, parameter
 from fairkd.weighting.method import Asked, ReadsExit, Rows, Seen, register
 
 
@@ -52,7 +52,7 @@ class Afr(Asked):
     towards_old = True
 
     refit_on: Rows = parameter("validation", "pairs to refit the last layer on", "Qiu et al. 2023")
-    head_prior_precision: Positive | Literal["evidence"] = parameter(
+    head_prior_precision: Precision | Literal["evidence"] = parameter(
         600.0, "tau of the pull towards the last layer as it was", "lambda 0.1 of 3,000 rows: Qiu et al. 2023"
     )
     gamma: float = parameter(4.0, "how fast the weight falls with the label's probability", "4 .. 20", ge=0, le=100)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fairkd.exits import Exits
-from fairkd.parameters import Count, Fraction, Parameters, Positive, parameter
+from fairkd.parameters import Count, Epochs, Fraction, Parameters, Precision, parameter
 from fairkd.weighting.group_weights import GroupWeights
 
 
@@ -84,11 +84,11 @@ class Lifted(Weighted):
     place: Literal["training", "refit"] = parameter(
         "training", "where the weights act: in the training, or in a refit of a plain student's last layer", "deck"
     )
-    head_prior_precision: Positive | Literal["evidence"] = parameter(
+    head_prior_precision: Precision | Literal["evidence"] = parameter(
         1.0, "tau of a refitted last layer, or chosen by evidence", "Kirichenko et al. 2023: an L2 penalty"
     )
     normalize_weights: bool = parameter(False, "scale the weights to mean 1", "false: DEDIER, the deck")
-    weight_cap: float | None = parameter(None, "largest weight; null: none", "null: DEDIER", ge=1, allow_inf_nan=False)
+    weight_cap: float | None = parameter(None, "largest weight; null: none", "null: DEDIER", ge=1, le=1e9)
     permute_weights: bool = parameter(False, "control: the same weights on permuted instances")
 
     @property
@@ -131,8 +131,8 @@ class ReadsExit(Parameters):
 class Rereads(ReadsExit):
     """A method whose exit is fitted anew after epochs, to the student as it is."""
 
-    warm_start_epochs: Count = parameter(1, "epochs before the first refit of the exit")
-    reweight_every: Count = parameter(1, "epochs between two refits of the exit", "deck")
+    warm_start_epochs: Epochs = parameter(1, "epochs before the first refit of the exit")
+    reweight_every: Epochs = parameter(1, "epochs between two refits of the exit", "deck")
 
     def due(self, epoch: int) -> bool:
         """Whether the exit is fitted anew after this epoch."""

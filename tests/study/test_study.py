@@ -129,11 +129,11 @@ def test_a_studys_parameters_are_checked(parameters, message):
 
 def test_a_studys_profile_is_a_file_of_params_with_changes():
     assert study.Study().experiment.resolved() == Experiment.from_file("params/demo.yaml", student="kd").resolved()
-    assert study.Study(profile="mnli", changes={"seed": 3}).experiment.seed == 3
+    assert study.Study(profile="mnli", changes={"data_seed": 3}).experiment.data_seed == 3
     with pytest.raises(ParameterError, match="did you mean 'mnli'"):
         _ = study.Study(profile="minimal").experiment
-    with pytest.raises(ParameterError, match="did you mean 'seed'"):
-        _ = study.Study(changes={"sed": 3}).experiment
+    with pytest.raises(ParameterError, match="did you mean 'data_seed'"):
+        _ = study.Study(changes={"data_sed": 3}).experiment
 
 
 def test_a_report_for_reading_and_of_record(tables, project):

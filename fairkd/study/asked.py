@@ -1,0 +1,43 @@
+"""Parameters that the notebooks of many runs share: seeds, entries of students, a folder of record."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from fairkd import runs
+from fairkd.experiment import read_student
+from fairkd.parameters import ParameterError, Seed
+
+
+def _each_once(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) != len(seeds):
+        raise ParameterError("name each seed once")
+    return seeds
+
+
+def _without_seeds(specs: list[str]) -> list[str]:
+    if wrong := [spec for spec in specs if "seed" in read_student(spec)]:
+        raise ParameterError(f"{wrong[0]!r}: seeds stand in seeds, for all students alike")
+    return specs
+
+
+def _inside(record: str) -> str:
+    if runs.root() not in (runs.root() / record).resolve().parents:
+        raise ParameterError("should be a folder inside the project's, such as reports/record/demo")
+    return record
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
+Entries = Annotated[list[str], AfterValidator(_without_seeds)]
+Record = Annotated[str, AfterValidator(_inside)]
+
+
+def belonging(changes: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
+    """The changes of a profile, if none is stated elsewhere: `own` is {parameter: the notebook's own for it}.
+
+    Raises:
+        ParameterError: one is.
+    """
+    if wrong := sorted(own.keys() & changes.keys()):
+        raise ParameterError(f"{wrong[0]}: this notebook does not read it; state {own[wrong[0]]}")
+    return changes

@@ -35,6 +35,7 @@ def test_a_line_is_accuracy_against_the_depth_that_was_used():
     assert axes[1].collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(0.09)
     assert "farthest apart in a, yes: kd, at 0.25, 0.100 (margin) and 0.400 (random); dedier@3" in figure.caption
     assert "kd, a, yes, margin: 0.100 at 0.24, 0.100 at 0.49, 0.400 at 0.99" in figure.alt
+    assert set(figure.table["row"]) == {"average", "a, yes"}
     with pytest.raises(ValueError, match="the report lacks the columns of"):
         figures.accuracy_by_depth(report().drop(columns="of"), ["average"])
 
@@ -47,4 +48,5 @@ def test_a_groups_depth_stands_beside_that_of_all():
     assert list(other.get_ydata()) == [0.25, 0.5, 1.0] and list(target.get_ydata()) == [0.0625, 0.25, 1.0]
     assert list(target.get_xdata()) == pytest.approx([0.24, 0.49, 0.99]) and target.get_linewidth() == 3
     assert "kd: from 0.25 (a, yes) to 0.50 (a, no) where the average is 0.49" in figure.caption
+    assert set(figure.table["of"]) == {"depth"} and set(figure.table["criterion"]) == {"margin"}
     assert "kd, a, yes: 0.06 at 0.24, 0.25 at 0.49, 1.00 at 0.99" in figure.alt

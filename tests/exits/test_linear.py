@@ -163,6 +163,22 @@ def test_a_newton_step_is_solved_as_far_as_it_is_worth(monkeypatch):
     assert not newton._newton_step(at._replace(residual=1e-8), fitted, inverse)[1]
 
 
+def test_directions_of_a_newton_step_are_conjugate(monkeypatch):
+    fitted, at, _ = newton_problem()
+    product, tried = newton._hessian_product, []
+
+    def recorded(direction, *given):
+        tried.append((direction, product(direction, *given)))
+        return tried[-1][1]
+
+    monkeypatch.setattr(newton, "_hessian_product", recorded)
+    _, solved = newton._newton_step(at._replace(residual=1e-8), fitted, lambda v: v)
+    energies = torch.stack([torch.stack([(d * image).sum() for _, image in tried]) for d, _ in tried])
+    scale = energies.diagonal().sqrt()
+    assert solved and 3 <= len(tried) <= 12  # as many as there are dimensions
+    assert (energies / scale[:, None] / scale - torch.eye(len(tried))).abs().max() < 1e-6
+
+
 def test_the_line_search_halves_until_the_objective_falls():
     """On (w - 1)^2 from 0: a step of 4 overshoots, 2 gains nothing, 1 is the minimum; uphill nothing falls."""
 

@@ -1,10 +1,11 @@
-"""The command line: `python -m fairkd parameters [--method dedier]`, the table of all parameters."""
+"""The command line: `python -m fairkd parameters`, all parameters; `runs` and `cache`, what lies in reports/."""
 
 import argparse
 import json
 import sys
 from typing import Any
 
+from fairkd import inventory
 from fairkd.data import GENERATORS
 from fairkd.exits import POSTERIORS
 from fairkd.experiment import Experiment, readers
@@ -56,14 +57,61 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     parameters = commands.add_parser("parameters", help="every parameter: type, default, range, who reads it, source")
     parameters.add_argument("--method", help="only those that this method reads beside what all share")
+    kept = commands.add_parser("runs", help="finished, interrupted and damaged runs: list, show, verify, remove")
+    kept.add_argument("action", choices=["list", "show", "verify", "remove"], nargs="?", default="list")
+    kept.add_argument("names", nargs="*", metavar="RUN", help="runs by name; verify takes all if none is named")
+    kept.add_argument("--safe", action="store_true", help="remove: all that list calls safe to delete")
+    cache = commands.add_parser("cache", help="what is only kept to save time: size, clean")
+    cache.add_argument("action", choices=["size", "clean"], nargs="?", default="size")
     given = parser.parse_args(arguments)
     try:
-        rows = [_COLUMNS, *parameter_table(given.method)]
-    except ParameterError as error:
+        match given.command:
+            case "parameters":
+                _print([_COLUMNS, *parameter_table(given.method)])
+            case "runs":
+                _runs(given.action, given.names, given.safe)
+            case "cache":
+                _cache(given.action)
+    except (ParameterError, inventory.InventoryError) as error:
         sys.exit(str(error))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+
+
+def _runs(action: str, names: list[str], safe: bool) -> None:
+    """List, show, verify or remove runs."""
+    if safe and action == "remove":
+        names = [*names, *(each.folder.name for each in inventory.kept_runs() if each.why)]
+    if not names and action in ("show", "remove") and not safe:
+        raise inventory.InventoryError(f"runs {action}: name a run; see python -m fairkd runs list")
+    match action:
+        case "list":
+            _print([inventory.COLUMNS, *(each.row() for each in inventory.kept_runs())])
+        case "show":
+            print("\n\n".join(map(inventory.describe, names)))
+        case "verify":
+            found = inventory.verify(names)
+            _print([(name, wrong or "whole") for name, wrong in found.items()])
+            if any(found.values()):
+                sys.exit(1)
+        case "remove":
+            freed = inventory.remove(names)
+            print(f"removed {', '.join(names) or 'nothing'}: {freed / 1e6:.1f} MB")
+
+
+def _cache(action: str) -> None:
+    """Tell the size of caches, or delete them."""
+    if action == "clean":
+        print(f"removed: {inventory.clean_caches() / 1e6:.1f} MB")
+    else:
+        found = inventory.caches()
+        _print([("cache", "number", "MB"), *((kind, str(n), f"{size / 1e6:.1f}") for kind, (n, size) in found.items())])
+
+
+def _print(rows: list[tuple[str, ...]]) -> None:
+    """A table, its columns aligned but for long last ones."""
+    widths = [max(len(row[column]) for row in rows) for column in range(min(5, len(rows[0])))] if rows else []
+    widths += [0] * (len(rows[0]) - len(widths)) if rows else []
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0, 0], strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "fairkd"
 FLOORS = [
     {"_warnings", "files", "parameters", "provenance"},
     {"runs"},
-    {"data", "exits"},
+    {"data", "exits", "inventory"},
     {"weighting", "evaluation"},
     {"experiment", "figures"},
     {"training"},

@@ -217,10 +217,10 @@ def _lasting(folder: Path) -> list[Path]:
 def _explain_new(kind: str, identity: dict[str, Any]) -> None:
     """Say what a run that is made anew differs by from the most similar one of its kind."""
     closest: tuple[int, str, list[str]] | None = None
-    for folder in runs_folder().glob(f"{kind}-*"):
+    for folder in [folder for folder in runs_folder().glob(f"{kind}-*") if not folder.suffix]:
         try:
             stated = {"parameters": Run(folder).config} | Run(folder).provenance
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, TypeError, yaml.YAMLError):
             continue
         apart = [
             f"{part} {name}" if part != "parameters" else name

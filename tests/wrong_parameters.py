@@ -247,3 +247,15 @@ def refused(notebook, injected):
     except (ParameterError, DataError) as error:
         return str(error)
     raise AssertionError(f"{notebook} accepts {injected}")
+
+
+def tried() -> dict[str, bool]:
+    """{case: whether it was refused as it should be}, of all cases."""
+    found = {}
+    for notebook, injected, expected in cases():
+        try:
+            ok = told(injected, expected, refused(notebook, injected))
+        except Exception:  # a raw traceback, or no refusal at all
+            ok = False
+        found[f"{notebook} {injected}"] = ok
+    return found

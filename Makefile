@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports pages study early test mutants lab lint
+.PHONY: help env demo reports pages study early test test-faults mutants lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -115,6 +115,9 @@ test: $(ENV)  ## unit tests, then the committed notebooks run again and compared
 	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
 	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
+
+test-faults: $(ENV)  ## processes killed, files damaged, data dirty, parameters wrong: a table, half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py
 
 mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and training: does a test notice? takes hours
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'

@@ -112,3 +112,16 @@ def test_every_import_is_a_pinned_dependency():
     compared_with = {"laplace"}  # the benchmark does without it where it is not installed
     local = set(sys.stdlib_module_names) | {"fairkd", "markup", "publish", "tests"} | compared_with
     assert {m: p for m, p in found.items() if m not in local and modules.get(m, m) not in pinned} == {}
+
+
+def test_pages_and_notebooks_of_record_know_no_home_and_no_model_brings_code(tracked):
+    home = re.compile(r"(?<![\w.])/(home|root|Users|tmp|work)/[\w.-]")
+    shown = [
+        p
+        for p in tracked
+        if p.suffix == ".ipynb" or "record" in p.parts and p.suffix in (".html", ".md", ".csv", ".yaml")
+    ]
+    assert len(shown) > 10
+    assert [p.name for p in shown if home.search(p.read_text(encoding="utf-8"))] == []
+    code = [p for p in tracked if p.suffix in (".py", ".ipynb") and "tests" not in p.parts]
+    assert [p.name for p in code if "trust_remote_code" in p.read_text(encoding="utf-8")] == []

@@ -92,6 +92,9 @@ class SplitNames(Parameters):
         if isinstance(given.get("evaluation"), float):
             given.setdefault("train", "train")
         super().__init__(**given)
+        for name in [self.train, *(e if isinstance(e := self.evaluation, list) else [e]), self.validation]:
+            if isinstance(name, str) and (not name or Path(name).is_absolute() or ".." in Path(name).parts):
+                raise ParameterError(f"{name!r} is no split: name a file inside the data set's folder")
 
 
 class Entry(Parameters):

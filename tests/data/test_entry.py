@@ -39,6 +39,11 @@ RIGHT = {
         ({"attribute": {"name": "group", "column": "group"}}, "attribute: name = 'group': this name is taken"),
         ({"splits": {"train": "train"}}, "splits: evaluation"),
         ({"splits": {"train": "train", "evaluation": 1.5}}, "splits: evaluation = 1.5"),
+        *[
+            ({"splits": {"train": name, "evaluation": "test"}}, f"splits: {name!r} is no split: name a file inside")
+            for name in ("../secret", "/etc/passwd", "a/../../b", "")
+        ],
+        ({"splits": {"train": "train", "evaluation": ["test", "../x"]}}, r"splits: '\.\./x' is no split"),
         ({"classes": {"x": "god"}}, "classes: 'god' is no class of this set; did you mean 'good'"),
         ({"attribute": {"name": "g", "rule": "unheard of"}}, "attribute: rule = 'unheard of': is not registered"),
         ({"source": None, "generator": "dmo"}, "generator = 'dmo': is not registered.*did you mean 'demo'"),

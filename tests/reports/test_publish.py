@@ -306,3 +306,34 @@ def test_a_profile_that_is_not_there_is_told_those_that_are(tmp_path):
     (tmp_path / "demo.yaml").write_text("")
     with pytest.raises(SystemExit, match="there are: demo"):
         publish.main(["students", str(tmp_path / "nonsense.yaml")])
+
+
+HOSTILE = (
+    "<script>fetch('https://example.org')</script>",
+    '<img src="https://example.org/a.png" onerror="alert(1)">',
+    "![a](https://example.org/a.png)",
+    "[a](javascript:alert(1))",
+    r"$\href{https://example.org}{x}$ $$\sum_n x_n$$",
+    "</td></table></main><iframe src='https://example.org'></iframe>",
+    "&lt;b&gt; <b>",
+)
+
+
+def test_text_of_the_data_stands_in_a_table_as_it_is(folder):
+    """Neither run, nor fetched, nor set as a formula: as the notebooks show frames."""
+    frame = pd.DataFrame({"premise": HOSTILE, "group": HOSTILE})
+    with pd.option_context("display.max_colwidth", None):
+        soup = page(folder, code("frame", output("text/html", frame._repr_html_())))
+    cells = [cell.get_text() for row in soup.find("main").find_all("tr") for cell in row.find_all("td")]
+    assert cells[-2 * len(HOSTILE) :] == [text for text in HOSTILE for _ in range(2)]
+    assert not soup.find_all("table")[-1].find_all(["script", "img", "iframe", "a", "b", "math"])
+    assert not soup.find_all(["script", "iframe"])
+
+
+def test_text_of_the_data_stands_in_a_caption_as_it_is(folder):
+    for text in HOSTILE:
+        soup = page(folder, code("draw()", output("image/png", PNG, **{"image/png": {"alt": text, "caption": text}})))
+        caption = soup.find("figcaption")
+        downloads = caption.find(class_="downloads").extract()
+        assert caption.get_text(strip=True) == text and soup.find("img")["alt"] == text
+        assert not caption.find_all(True) and {tag.name for tag in downloads.find_all(True)} == {"a"}

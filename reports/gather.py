@@ -145,7 +145,7 @@ def site(reports: Path, target: Path) -> None:
     """Everything published in TARGET, which is made anew: pages with what they link to, the index, the API."""
     import pdoc  # here, since an index needs none
 
-    pdoc.render.configure(docformat="google", math=False, show_source=False)
+    pdoc.render.configure(docformat="google", show_source=False, template_directory=REPORTS / "template" / "api")
     pdoc.pdoc("fairkd", output_directory=reports / "api")
     index(reports)
     temporary = target.with_name(f".{target.name}.partial")

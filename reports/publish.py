@@ -28,6 +28,7 @@ from latex2mathml.converter import convert
 from markup import improved, joined, page_name
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
 
 HERE = Path(__file__).resolve().parent
 
@@ -162,7 +163,8 @@ def publish(source: Path, target: Path) -> None:
     notebook = nbformat.read(source, as_version=4)
     notebook.cells = arranged(notebook.cells)
     notebook.metadata["title"] = f"{page_name(source.stem)} ({target.resolve().parent.name})"
-    html, _ = exporter.from_notebook_node(notebook)
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
+    html, _ = exporter.from_notebook_node(notebook, {"dark_code": dark})
     outside = outside_references(html)
     if outside:
         raise ValueError(f"{source} would load from outside the page: {', '.join(outside[:5])}")

@@ -15,7 +15,7 @@ from matplotlib.text import Annotation, Text
 
 from fairkd import figures
 from fairkd.evaluation import tables
-from fairkd.figures import drawing, margins, run, study
+from fairkd.figures import drawing, early, margins, run, study
 
 LABELS = ["entailment", "neutral", "contradiction"]
 GROUPS = [f"{label}, {negation}" for label in LABELS for negation in ("no negation", "negation")]
@@ -94,12 +94,12 @@ def named(figure):
 
 
 def test_every_public_function_is_offered_and_drawn(drawn):
-    of_margins, of_run, of_study = (
+    of_margins, of_run, of_study, of_early = (
         {name for name, f in vars(module).items() if getattr(f, "__module__", "") == module.__name__ and name[0] != "_"}
-        for module in (margins, run, study)
+        for module in (margins, run, study, early)
     )
     assert sorted(drawn) == sorted(of_margins | of_run)
-    assert set(figures.__all__) == of_margins | of_run | of_study | {"Figure", "Words", "frontier"}
+    assert set(figures.__all__) == of_margins | of_run | of_study | of_early | {"Figure", "Words", "frontier"}
 
 
 def test_shown_in_a_notebook_a_figure_is_an_image_with_an_alt_text_and_a_caption(drawn):

@@ -54,7 +54,8 @@ TEACHER  := $(OUT)/01_teacher.ipynb
 RUNS     := $(STUDENTS:%=$(OUT)/02_student-%.ipynb)
 ANALYSIS := $(OUT)/03_analysis.ipynb
 FIGURES  := $(OUT)/04_figures.ipynb
-ALL      := $(TEACHER) $(RUNS) $(ANALYSIS) $(FIGURES)
+EXAMPLES := $(OUT)/08_examples.ipynb
+ALL      := $(TEACHER) $(RUNS) $(ANALYSIS) $(FIGURES) $(EXAMPLES)
 
 pages: $(OUT)/index.html
 	@echo "Published: $(OUT)/index.html"
@@ -65,7 +66,7 @@ define papermill
 	@echo "$(2)"
 	@rm -f $(@:.ipynb=.failed.ipynb)
 	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 $(3) $(PAPERMILL_ARGS) \
-	  --progress-bar --stderr-file /dev/stderr 2>&1 | cat || { \
+	  --progress-bar --stdout-file /dev/stderr --stderr-file /dev/stderr 2>&1 | cat || { \
 	  [ ! -f $(@:.ipynb=.running.ipynb) ] || { \
 	    mv $(@:.ipynb=.running.ipynb) $(@:.ipynb=.failed.ipynb); \
 	    echo "Failed. What ran, and the error: $(@:.ipynb=.failed.ipynb)" >&2; }; \
@@ -86,6 +87,9 @@ $(ANALYSIS): notebooks/03_analysis.ipynb $(RUNS)
 
 $(FIGURES): notebooks/04_figures.ipynb $(ANALYSIS)
 	$(call papermill,$<,Figures,-p profile $(PARAMS))
+
+$(EXAMPLES): notebooks/08_examples.ipynb $(FIGURES)
+	$(call papermill,$<,Examples,-p profile $(PARAMS))
 
 $(OUT)/05_study.ipynb: notebooks/05_study.ipynb $(PARAMS) $(SOURCES) | $(ENV)
 	@mkdir -p $(OUT)
@@ -123,7 +127,8 @@ mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(SAMPLE)
 
-lab: $(ENV)  ## JupyterLab on the notebooks
+lab: $(ENV)  ## JupyterLab on the notebooks; the demo first, which 03, 04 and 08 read, where there is none yet
+	@[ -e reports/demo/index.html ] || $(MAKE) --no-print-directory demo
 	$(BIN)/jupyter lab notebooks
 
 lint: $(ENV)  ## ruff over code and notebooks
@@ -138,7 +143,10 @@ site: $(ENV)  ## all published pages, their index and the API in one folder: rep
 	@$(BIN)/python reports/gather.py site reports/site
 	@echo "Gathered: reports/site/index.html"
 
-test-browser: site  ## every page and the notebooks in JupyterLab, in a headless browser
+# The demo is made where there is none, since its pages are looked at and 03 and 04 read its runs.
+test-browser: $(ENV)  ## every page and the notebooks in JupyterLab, in a headless browser
+	@[ -e reports/demo/index.html ] || $(MAKE) --no-print-directory demo
+	@$(MAKE) --no-print-directory site
 	@[ -n "$(CHROMIUM)" ] || { echo "chromium is missing: apt-get install chromium, or CHROMIUM=FILE" >&2; exit 1; }
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,site,browser]'
 	CHROMIUM="$(CHROMIUM)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser/check_pages.py tests/browser/check_lab.py

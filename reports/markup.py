@@ -56,6 +56,8 @@ def _dress(soup: BeautifulSoup, table: Tag, label: str) -> None:
         if interval := re.fullmatch(r"(\S+) (\[\S+, \S+\])", cell.get_text()):
             cell.string = interval[1] + " "
             cell.append(soup.new_tag("small", string=interval[2]))
+        elif len(cell.get_text()) > 24:
+            cell["class"] = "text"
     _scrolling(soup, table, "table", label)
 
 

@@ -1,11 +1,18 @@
 """Every published page in a browser, at three widths, light and dark: silent, self-contained, reachable by all."""
 
+import subprocess
+import sys
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlparse
 
+import nbformat
+import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from tests.browser.conftest import SITE
+from fairkd.figures.drawing import Figure, Words, canvas
+from fairkd.study import examples
+from tests.browser.conftest import ROOT, SITE, serve
 
 # The API's index is a redirection.
 PAGES = sorted({path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html")} - {"api/index.html"})
@@ -118,3 +125,38 @@ def test_runs_are_sorted_filtered_and_set_side_by_side(browser, site):
     assert page.locator("#compared tbody tr").count() > 3 and not said
     boxes.nth(0).uncheck()
     assert page.locator("#compared table").count() == 0
+
+
+HOSTILE = [
+    "<script>window.ran = 1</script>",
+    "![x](https://example.org/a.png)",
+    "$\\alpha$ <img src=x onerror='ran=1'>",
+]
+
+
+def test_texts_and_names_of_the_data_are_shown_and_never_run(browser, tmp_path):
+    """A table of examples and a figure's words, of a data set that would like to be a page."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    table = pd.DataFrame({"id": ["1"], "label": 0, "group": HOSTILE[0]})
+    data = pd.DataFrame({"id": ["1"], "first": HOSTILE[1], "second": HOSTILE[2]})
+    shown = examples.told(table, data, ("first", "second"), HOSTILE[:1]).to_html()
+    caption = Words(" ".join(HOSTILE))
+    figure = Figure(canvas(1, 1, height=1)[0], HOSTILE[0], caption, HOSTILE[2], table)
+    image, metadata = figure._repr_mimebundle_()
+    outputs = [
+        new_output("display_data", data={"text/html": shown}),
+        new_output("display_data", data=image, metadata=metadata),
+        new_output("display_data", data={"text/markdown": caption._repr_markdown_() + " "}),
+    ]
+    cells = [new_markdown_cell("# Examples"), new_code_cell("", outputs=outputs, metadata={"tags": ["result"]})]
+    nbformat.write(new_notebook(cells=cells), folder / "03_analysis.ipynb")
+    for command in (["html", folder / "03_analysis.ipynb", folder / "03_analysis.html"], ["index", folder]):
+        subprocess.run([sys.executable, ROOT / "reports" / "publish.py", *command], check=True)
+    server, address = serve(folder)
+    for name in ("03_analysis.html", "index.html"):
+        page, asked, said = opened(browser, address, name, 390)
+        assert len(set(asked) - {url for url in asked if url[:5] == "data:"}) == 1 and not said
+        assert page.evaluate("typeof ran") == "undefined" and HOSTILE[0] in page.inner_text("main")
+        page.context.close()
+    server.shutdown()

@@ -38,6 +38,7 @@ def test_there_are_these_notebooks_in_order():
         "05_study.ipynb",
         "06_benchmark.ipynb",
         "07_early_exit.ipynb",
+        "08_examples.ipynb",
     ]
 
 

@@ -21,7 +21,7 @@ ENV     := $(VENV)/.installed
 OUT     := reports/$(PROFILE)
 PARAMS  := params/$(PROFILE).yaml
 SOURCES := $(wildcard fairkd/*.py fairkd/*/*.py params/datasets/*.yaml)
-PUBLISH := reports/publish.py $(wildcard reports/template/*)
+PUBLISH := reports/publish.py $(wildcard reports/markup.py reports/template/*.*)
 
 # How long OpenMP threads that wait spin before they sleep. The default, for long, makes two programs on two cores 13
 # times slower; not at all makes one alone 2.6 times slower. This little costs one alone 4 %.

@@ -23,7 +23,7 @@ case "$2" in
   students) cat "$3" ;;
 esac
 """
-ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures"]
+ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures", "08_examples"]
 STUDY, EARLY = "05_study", "07_early_exit"
 
 
@@ -61,7 +61,7 @@ def test_notebooks_run_in_their_order_once(project):
     students = sorted(lines[1:3])
     assert "-r student kd --progress-bar" in students[0]
     assert "-r student laplace@3 --progress-bar" in students[1]
-    names = ["01_teacher", "02_student-kd", "02_student-laplace@3", "03_analysis", "04_figures"]
+    names = ["01_teacher", "02_student-kd", "02_student-laplace@3", "03_analysis", "04_figures", "08_examples"]
     expected = [f"{name}.{ending}" for name in names for ending in ("html", "ipynb")] + ["index.html"]
     assert sorted(path.name for path in (project / "reports/small").iterdir()) == expected
 
@@ -71,7 +71,7 @@ def test_only_what_is_not_done_yet_runs(project):
     assert make(project, "reports", "PROFILE=small")[1] == []
     (project / "reports/small/02_student-kd.ipynb").unlink()
     again = make(project, "reports", "PROFILE=small")[1]
-    assert [Path(line.split()[0]).stem for line in again] == ["02_student", "03_analysis", "04_figures"]
+    assert [Path(line.split()[0]).stem for line in again] == ["02_student", "03_analysis", "04_figures", "08_examples"]
 
 
 def test_a_failed_notebook_is_kept_under_another_name(project):

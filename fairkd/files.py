@@ -125,8 +125,8 @@ def storing(what: str, folder: Path) -> Iterator[None]:
     except Exception as error:  # parquet, safetensors, tokenizers and torch each have their own
         if reason := _reason(error, folder):
             raise StorageError(
-                f"{what} cannot be written to {folder}: {reason}. What was finished before is whole, and nothing waits "
-                "for this. Make room (`python -m fairkd cache clean`, `python -m fairkd runs list`) or make the folder "
+                f"{what} cannot be written to {folder}: {reason}. What was finished before is whole, and the lock is "
+                "free. Make room (`python -m fairkd cache clean`, `python -m fairkd runs list`) or make the folder "
                 "writable, and give the same command again: it goes on where it was"
             ) from None
         raise

@@ -30,7 +30,7 @@ log = logging.getLogger("fairkd")
 
 _CHECKOUT = Path(__file__).parents[1]
 # What is needed only until a run is whole: checkpoints, what is kept of every epoch, features.
-_SCRATCH = ("checkpoint-*", "epoch-results", "epoch-weights", "epoch-reader", "features")
+_SCRATCH = ("checkpoint-*", "epoch-*", "features")
 
 
 def root() -> Path:

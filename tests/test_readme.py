@@ -115,3 +115,12 @@ def test_a_profile_is_a_dozen_lines(project, monkeypatch):
     (project / "reviews.yaml").write_text(text)
     experiment = fairkd.Experiment.from_file(project / "reviews.yaml")
     assert (experiment.dataset, experiment.student_epochs) == ("mydata.yaml", 3)
+
+
+def test_every_promise_is_held_by_a_test_that_there_is():
+    promises = README.partition("## What it promises\n")[2].partition("\n## ")[0]
+    held = re.findall(r"\[`([^`]+)`\]\((tests/[^)]+)\)", promises)
+    assert len(held) >= 10
+    for name, file in held:
+        text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+        assert name == file or f"def {name}(" in text, name

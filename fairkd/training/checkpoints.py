@@ -15,7 +15,7 @@ from fairkd import files
 log = logging.getLogger("fairkd")
 
 # What a run keeps of its epochs beside its checkpoints; a checkpoint is of no use without what there was then.
-_EPOCHS = ("epoch-results", "epoch-weights")
+_EPOCHS = "epoch-*"
 
 
 class Manifested(TrainerCallback):
@@ -26,7 +26,7 @@ class Manifested(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(args.output_dir)
             checkpoint = folder / f"checkpoint-{state.global_step}"
-            parts = [checkpoint, *(folder / name for name in _EPOCHS)]
+            parts = [checkpoint, *folder.glob(_EPOCHS)]
             files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
 
 

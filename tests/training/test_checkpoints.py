@@ -14,7 +14,8 @@ FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "
 def interrupted(tmp_path):
     """A run of two checkpoints, after each of two epochs."""
     for step, epoch in ((4, 1), (8, 2)):
-        for name in (*(f"checkpoint-{step}/{file}" for file in FILES), f"epoch-weights/{epoch:04d}.parquet"):
+        epochs = [f"epoch-{kind}/{epoch:04d}.parquet" for kind in ("results", "weights", "reader")]
+        for name in (*(f"checkpoint-{step}/{file}" for file in FILES), *epochs):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_bytes(b"written by the run")
         state = SimpleNamespace(global_step=step, is_world_process_zero=True)
@@ -38,7 +39,9 @@ def test_the_newest_is_taken(interrupted):
 
 
 @pytest.mark.parametrize("how", ["delete", "flip", "halve", "empty"])
-@pytest.mark.parametrize("name", [*FILES, "manifest.json", "../epoch-weights/0002.parquet"])
+@pytest.mark.parametrize(
+    "name", [*FILES, "manifest.json", *(f"../epoch-{kind}/0002.parquet" for kind in ("results", "weights", "reader"))]
+)
 def test_one_that_is_not_what_was_written_is_passed_over_for_the_one_before(interrupted, caplog, name, how):
     harm(interrupted / "checkpoint-8" / name, how)
     assert last_checkpoint(interrupted) == str(interrupted / "checkpoint-4")

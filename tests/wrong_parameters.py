@@ -91,6 +91,7 @@ TRIED = {
     "02_student": (NUMBERS.keys() | CHOICES.keys()) - {"students", "evaluate_on", "finished_exits"},
     "03_analysis": {"profile", "students", "seed", "evaluation_examples", "evaluate_on", "finished_exits"},
     "04_figures": {"students", "finished_exits", "changes"},
+    "08_examples": {"profile", "dataset", "evaluation_examples"},
 }
 # (notebook, parameters, what the refusal says)
 SINGLE = [

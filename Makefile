@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports pages study early test test-faults mutants lab lint
+.PHONY: help env demo reports study early test test-faults test-cluster mutants lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -9,19 +9,22 @@ SHELL := /bin/bash
 
 PYTHON  ?= python3
 PROFILE ?= demo
-# Students made at a time. More than one pays where a profile has a number of threads that leaves processors free.
+# Students made at a time; they share the processors.
 JOBS    ?= 1
-# More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER"; it does not make Make run anything again.
-PAPERMILL_ARGS ?=
+# More for every notebook, such as PAPERMILL_ARGS="-p data FOLDER".
+export PAPERMILL_ARGS ?=
+# More for snakemake, such as SNAKEMAKE_ARGS="--workflow-profile params/cluster/slurm" or "--dry-run".
+SNAKEMAKE_ARGS ?=
 # Mutants tried of each of four rooms; a larger number goes on from a smaller one.
 SAMPLE  ?= 30
 VENV    := .venv
 BIN     := $(VENV)/bin
 ENV     := $(VENV)/.installed
-OUT     := reports/$(PROFILE)
-PARAMS  := params/$(PROFILE).yaml
-SOURCES := $(wildcard fairkd/*.py fairkd/*/*.py params/datasets/*.yaml)
-PUBLISH := reports/publish.py $(wildcard reports/markup.py reports/template/*.*)
+PROCESSORS := $(shell nproc 2>/dev/null || echo 1)
+# A job that fails stops only what needs it; what a killed one left is made again.
+GRAPH   = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --snakefile Snakefile --cores $$(($(PROCESSORS) > $(JOBS) ? \
+  $(PROCESSORS) : $(JOBS))) --keep-going --rerun-incomplete --nolock --quiet rules host \
+  --config profile=$(PROFILE) jobs=$(JOBS) $(SNAKEMAKE_ARGS) --
 
 # How long OpenMP threads that wait spin before they sleep. The default, for long, makes two programs on two cores 13
 # times slower; not at all makes one alone 2.6 times slower. This little costs one alone 4 %.
@@ -43,75 +46,16 @@ $(ENV): pyproject.toml
 	@touch $@
 
 demo:  ## the four notebooks on the embedded data, published as reports/demo/index.html
-	@$(MAKE) --no-print-directory reports PROFILE=demo JOBS=$(shell nproc 2>/dev/null || echo 1)
+	@$(MAKE) --no-print-directory reports PROFILE=demo JOBS=$(PROCESSORS)
 
-# Which students there are stands in the profile, so Make learns it in a second call, once there is a .venv.
 reports: $(ENV)  ## the same for any params/NAME.yaml: make reports PROFILE=NAME; does what is not done yet
-	@students=$$($(BIN)/python reports/publish.py students $(PARAMS)) && mkdir -p $(OUT) && \
-	$(MAKE) --no-print-directory -j $(JOBS) pages STUDENTS="$$students"
+	@$(GRAPH) reports
 
-TEACHER  := $(OUT)/01_teacher.ipynb
-RUNS     := $(STUDENTS:%=$(OUT)/02_student-%.ipynb)
-ANALYSIS := $(OUT)/03_analysis.ipynb
-FIGURES  := $(OUT)/04_figures.ipynb
-EXAMPLES := $(OUT)/08_examples.ipynb
-ALL      := $(TEACHER) $(RUNS) $(ANALYSIS) $(FIGURES) $(EXAMPLES)
+study: $(ENV)  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 'seeds: [0, 1, 2]'" JOBS=2
+	@$(GRAPH) study
 
-pages: $(OUT)/index.html
-	@echo "Published: $(OUT)/index.html"
-
-# Papermill keeps the notebook of a run that failed; the final name is for a run that ended well.
-# What the kernel says while it trains is shown; through a pipe, since papermill would cut off a log file it reopens.
-define papermill
-	@echo "$(2)"
-	@rm -f $(@:.ipynb=.failed.ipynb)
-	@$(BIN)/papermill $(1) $(@:.ipynb=.running.ipynb) -k python3 $(3) $(PAPERMILL_ARGS) \
-	  --progress-bar --stdout-file /dev/stderr --stderr-file /dev/stderr 2>&1 | cat || { \
-	  [ ! -f $(@:.ipynb=.running.ipynb) ] || { \
-	    mv $(@:.ipynb=.running.ipynb) $(@:.ipynb=.failed.ipynb); \
-	    echo "Failed. What ran, and the error: $(@:.ipynb=.failed.ipynb)" >&2; }; \
-	  exit 1; }
-	@mv $(@:.ipynb=.running.ipynb) $@
-endef
-
-$(ALL): $(PARAMS) $(SOURCES) | $(ENV)
-
-$(TEACHER): notebooks/01_teacher.ipynb
-	$(call papermill,$<,Teacher,-p profile $(PARAMS))
-
-$(RUNS): $(OUT)/02_student-%.ipynb: notebooks/02_student.ipynb $(TEACHER)
-	$(call papermill,$<,Student $*,-p profile $(PARAMS) -r student '$*')
-
-$(ANALYSIS): notebooks/03_analysis.ipynb $(RUNS)
-	$(call papermill,$<,Analysis,-p profile $(PARAMS))
-
-$(FIGURES): notebooks/04_figures.ipynb $(ANALYSIS)
-	$(call papermill,$<,Figures,-p profile $(PARAMS))
-
-$(EXAMPLES): notebooks/08_examples.ipynb $(FIGURES)
-	$(call papermill,$<,Examples,-p profile $(PARAMS))
-
-$(OUT)/05_study.ipynb: notebooks/05_study.ipynb $(PARAMS) $(SOURCES) | $(ENV)
-	@mkdir -p $(OUT)
-	$(call papermill,$<,Study,-p profile $(PARAMS))
-
-$(OUT)/07_early_exit.ipynb: notebooks/07_early_exit.ipynb $(PARAMS) $(SOURCES) | $(ENV)
-	@mkdir -p $(OUT)
-	$(call papermill,$<,Early exit,-p profile $(PARAMS))
-
-$(ALL:.ipynb=.html) $(OUT)/05_study.html $(OUT)/07_early_exit.html: %.html: %.ipynb $(PUBLISH)
-	@$(BIN)/python reports/publish.py html $< $@
-
-$(OUT)/index.html: $(ALL:.ipynb=.html)
-	@$(BIN)/python reports/publish.py index $(OUT)
-
-study: $(OUT)/05_study.html  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 'seeds: [0, 1, 2]'"
-	@$(BIN)/python reports/publish.py index $(OUT)
-	@echo "Published: $<"
-
-early: $(OUT)/07_early_exit.html  ## who pays for an early answer, of a profile's students
-	@$(BIN)/python reports/publish.py index $(OUT)
-	@echo "Published: $<"
+early: $(ENV)  ## who pays for an early answer, of a profile's students
+	@$(GRAPH) early
 
 # The benchmark's times differ from run to run; the unit tests run its notebook in small.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
@@ -122,6 +66,10 @@ test: $(ENV)  ## unit tests, then the committed notebooks run again and compared
 
 test-faults: $(ENV)  ## processes killed, files damaged, data dirty, parameters wrong: a table, half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py
+
+test-cluster: $(ENV)  ## a study on a Slurm of one node, started (and installed) here: killed, resumed, equal to a local one
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,cluster]'
+	$(BIN)/python -m pytest -rs tests/cluster/check_study.py
 
 mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and training: does a test notice? takes hours
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'

@@ -1,15 +1,25 @@
-"""The command line: `python -m fairkd parameters`, all parameters; `runs` and `cache`, what lies in reports/."""
+"""The command line: `python -m fairkd parameters`, all parameters; `train`, a student; `runs`, `cache`, what is kept.
+
+`python -m fairkd train --profile demo -p student=laplace@3 -p seed=1` makes a student, with what it needs.
+"""
 
 import argparse
 import json
+import logging
 import sys
 from typing import Any
 
+import yaml
+
 from fairkd import inventory
-from fairkd.data import GENERATORS
+from fairkd.data import GENERATORS, DataError
 from fairkd.exits import POSTERIORS
-from fairkd.experiment import Experiment, readers
+from fairkd.experiment import Experiment, Profiled, readers
+from fairkd.experiment.profiles import profile_parameters
+from fairkd.files import StorageError
 from fairkd.parameters import ParameterError, Parameters, nearest
+from fairkd.runs import Run
+from fairkd.study.plan import PARTS, make
 from fairkd.weighting import METHODS
 
 _COLUMNS = ("parameter", "type", "default", "range", "read by", "meaning", "source")
@@ -57,6 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     parameters = commands.add_parser("parameters", help="every parameter: type, default, range, who reads it, source")
     parameters.add_argument("--method", help="only those that this method reads beside what all share")
+    training = commands.add_parser("train", help="one student with its exits, and the teacher it needs")
+    training.add_argument("--profile", default="demo", help="file of params/ without .yaml, or the path of one")
+    training.add_argument("-p", dest="given", metavar="NAME=VALUE", type=_value, action="append", default=[])
+    training.add_argument("--part", choices=PARTS, default="student", help="only this run of those it is made of")
     kept = commands.add_parser("runs", help="finished, interrupted and damaged runs: list, show, verify, remove")
     kept.add_argument("action", choices=["list", "show", "verify", "remove"], nargs="?", default="list")
     kept.add_argument("names", nargs="*", metavar="RUN", help="runs by name; verify takes all if none is named")
@@ -68,12 +82,39 @@ def main(arguments: list[str] | None = None) -> None:
         match given.command:
             case "parameters":
                 _print([_COLUMNS, *parameter_table(given.method)])
+            case "train":
+                logging.basicConfig(format="%(message)s")
+                logging.getLogger("fairkd").setLevel("INFO")
+                print(train(given.profile, given.part, dict(given.given)).folder)
             case "runs":
                 _runs(given.action, given.names, given.safe)
             case "cache":
                 _cache(given.action)
-    except (ParameterError, inventory.InventoryError) as error:
+    except (ParameterError, DataError, StorageError, inventory.InventoryError) as error:
         sys.exit(str(error))
+
+
+def _value(text: str) -> tuple[str, Any]:
+    """The name and value of `name=value`, a value as JSON has it (5e-5), or else YAML."""
+    name, equals, value = text.partition("=")
+    if not (name.isidentifier() and equals):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected name=value, such as method=laplace")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, yaml.safe_load(value)
+
+
+def train(profile: str, part: str, given: dict[str, Any]) -> Run:
+    """The run of `part` (see `fairkd.study.plan`) of the profile's student that `given` names, made if there is none.
+
+    Raises:
+        ParameterError, DataError, StorageError: see `fairkd.distil`.
+    """
+    given = dict(given)
+    asked = Profiled(profile=profile, changes=given.pop("changes", {}))
+    profiled = Experiment.of_students(profile_parameters(asked.profile, asked.changes))
+    return make(profiled.vary(**given), part)
 
 
 def _runs(action: str, names: list[str], safe: bool) -> None:

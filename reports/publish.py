@@ -2,7 +2,6 @@
 
     python reports/publish.py html IN.ipynb OUT.html      one executed notebook, one self-contained page
     python reports/publish.py index FOLDER                FOLDER/index.html, and links among the pages there
-    python reports/publish.py students params/NAME.yaml   the profile's students, for the Makefile
 
 A page opens with its result: cells tagged `result` follow the first cell, the others come after. Code and parameters
 fold away; what papermill injected stays visible. Formulas become MathML, which browsers draw without JavaScript. Cells
@@ -215,22 +214,12 @@ def template(name: str) -> jinja2.Template:
     return jinja2.Environment(loader=jinja2.FileSystemLoader(HERE / "template"), autoescape=True).get_template(name)
 
 
-def students(path: Path) -> list[str]:
-    """The students of a profile, as `fairkd` reads it."""
-    from fairkd import Experiment  # here, since a page needs no torch
-
-    if not path.exists():
-        known = ", ".join(sorted(profile.stem for profile in path.parent.glob("*.yaml")))
-        raise FileNotFoundError(f"no profile {path}; there are: {known}")
-    return [spec.replace(" ", "") for spec in Experiment.from_file(path).students]  # Make parts words by spaces
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a wrong input ends it with one line."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command, operands in {"html": "source target", "index": "folder", "students": "profile"}.items():
+    for command, operands in {"html": "source target", "index": "folder"}.items():
         subparser = commands.add_parser(command)
         for operand in operands.split():
             subparser.add_argument(operand, type=Path)
@@ -238,10 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if given.command == "html":
             publish(given.source, given.target)
-        elif given.command == "index":
-            index(given.folder)
         else:
-            print(*students(given.profile))
+            index(given.folder)
     except (OSError, ValueError) as error:
         sys.exit(f"publish.py {given.command}: {error}")
 

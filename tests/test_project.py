@@ -22,6 +22,7 @@ FILES = {
     "README.md",
     "pyproject.toml",
     "Makefile",
+    "Snakefile",
     "LICENSE",
     "CITATION.cff",
 }

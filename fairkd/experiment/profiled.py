@@ -20,7 +20,11 @@ class Profiled(Parameters):
     def from_notebook(cls, namespace: dict[str, Any]) -> Self:
         """The parameters of a notebook, as `Experiment.from_notebook`; what is not among them changes the profile."""
         declared, injected = stated(namespace)
-        values = declared | injected
+        return cls.of(declared | injected)
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """The parameters `values`; what is not among those of this class changes the profile."""
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         further = {name: value for name, value in values.items() if name not in cls.model_fields}
         known = cls.model_fields.keys() | Experiment.model_fields.keys() | own_names()

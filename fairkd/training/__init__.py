@@ -6,8 +6,19 @@ mathematics of exits and weights is below, grids and figures above.
 """
 
 from fairkd.training.checks import check
-from fairkd.training.finished import distil, evaluate_on, student_run
-from fairkd.training.student import train_student
-from fairkd.training.teacher import fine_tune, teacher_run
+from fairkd.training.finished import distil, evaluate_on, exits_name, student_run
+from fairkd.training.student import student_name, train_student
+from fairkd.training.teacher import fine_tune, teacher_name, teacher_run
 
-__all__ = ["check", "distil", "evaluate_on", "fine_tune", "student_run", "teacher_run", "train_student"]
+__all__ = [
+    "check",
+    "distil",
+    "evaluate_on",
+    "exits_name",
+    "fine_tune",
+    "student_name",
+    "student_run",
+    "teacher_name",
+    "teacher_run",
+    "train_student",
+]

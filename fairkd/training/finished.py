@@ -27,7 +27,7 @@ from fairkd.training.checks import check
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.refit import refit_student
 from fairkd.training.student import student_name, train_student
-from fairkd.training.teacher import fine_tune, teacher_identity, teacher_run, write_metrics
+from fairkd.training.teacher import fine_tune, teacher_name, teacher_run, write_metrics
 
 log = logging.getLogger("fairkd")
 
@@ -88,7 +88,7 @@ def student_run(experiment: Experiment) -> Run:
     if experiment.aux_layer:
         command += f" -p aux_layer {experiment.aux_layer}"
     student = runs.find_or_explain(student_name(experiment), command)
-    if found := runs.find(runs.run_name("exits", _exits_identity(experiment))):
+    if found := runs.find(exits_name(experiment)):
         return Run(found.folder, student)
     return _read_exits(experiment, load(experiment), teacher_run(experiment), student)
 
@@ -135,11 +135,16 @@ def _asked(run: Run, further: EvaluationSet, experiment: Experiment) -> np.ndarr
     return merged / merged.sum(axis=1, keepdims=True)
 
 
+def exits_name(experiment: Experiment) -> str:
+    """The run of the exits of the experiment's student."""
+    return runs.run_name("exits", _exits_identity(experiment))
+
+
 def _exits_identity(experiment: Experiment) -> dict[str, Any]:
     posterior = type(experiment.finished().posterior)
     of = {
         "student": student_name(experiment),
-        "teacher": runs.run_name("teacher", teacher_identity(experiment)),
+        "teacher": teacher_name(experiment),
     }
     return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *experiment.data_code)
 

@@ -23,7 +23,7 @@ from fairkd.training.teacher import (
     fine_tune,
     prepare,
     saved,
-    teacher_identity,
+    teacher_name,
     write_training,
 )
 from fairkd.weighting import Debiased, Early
@@ -85,7 +85,7 @@ def student_identity(experiment: Experiment) -> dict[str, Any]:
     method = experiment.weighting
     of = {}
     if method.uses_teacher:
-        of["teacher"] = runs.run_name("teacher", teacher_identity(experiment))
+        of["teacher"] = teacher_name(experiment)
     if isinstance(method, Early):
         of["early"] = student_name(experiment.early())
     if method.refits_head:

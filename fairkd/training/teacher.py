@@ -65,8 +65,12 @@ def teacher_run(experiment: Experiment) -> Run:
     Raises:
         MissingRunError: there is none; the message says which notebook makes it.
     """
-    name = runs.run_name("teacher", teacher_identity(experiment))
-    return runs.find_or_explain(name, "papermill 01_teacher.ipynb out.ipynb")
+    return runs.find_or_explain(teacher_name(experiment), "papermill 01_teacher.ipynb out.ipynb")
+
+
+def teacher_name(experiment: Experiment) -> str:
+    """The run of the experiment's teacher."""
+    return runs.run_name("teacher", teacher_identity(experiment))
 
 
 def teacher_identity(experiment: Experiment) -> dict[str, Any]:

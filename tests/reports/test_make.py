@@ -1,7 +1,9 @@
-"""The Makefile runs the notebooks in their order, only those not done yet, with stand-ins for the programs."""
+"""Make and the graph run the notebooks in their order, only those not done yet, with stand-ins for the programs."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,53 +12,70 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs GNU make")
 
 # The stand-in for papermill copies the notebook and notes its arguments; a student at layer 13 fails as a cell would.
-PAPERMILL = """#!/bin/sh
+# Asked what its arguments say, it is papermill itself.
+PAPERMILL = f"""#!/bin/sh
+case "$*" in *--prepare-only*) exec "{Path(sys.executable).parent}/papermill" "$@";; esac
 echo "$@" >> papermill.log
 cp "$1" "$2"
 case "$*" in *"laplace@13"*) exit 1;; esac
 """
-# The stand-in for python is reports/publish.py: a page for a notebook, an index, the students of a profile.
+# The stand-in for python is reports/publish.py (a page for a notebook, an index), and fairkd, which fails of dedier@13.
 PYTHON = """#!/bin/sh
 case "$2" in
   html) cp "$3" "$4" ;;
   index) ls "$3" > "$3/index.html" ;;
-  students) cat "$3" ;;
+  fairkd) echo "$@" >> python.log; case "$*" in *"dedier@13"*) exit 1;; esac ;;
 esac
 """
 ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures", "08_examples"]
-STUDY, EARLY = "05_study", "07_early_exit"
 
 
 @pytest.fixture
 def project(tmp_path):
     root = tmp_path / "a folder with spaces"
-    for name in ("notebooks", "params", "reports", "fairkd", ".venv/bin"):
+    for name in ("notebooks", "params", "reports/template", "fairkd", ".venv/bin"):
         (root / name).mkdir(parents=True)
-    shutil.copy(ROOT / "Makefile", root)
-    notebooks = [f"notebooks/{name}.ipynb" for name in (*ORDER, STUDY, EARLY)]
-    for name in ("pyproject.toml", "reports/publish.py", "fairkd/a.py", *notebooks):
+    for name in ("Makefile", "Snakefile", "notebooks/05_study.ipynb"):
+        shutil.copy(ROOT / name, root / name)
+    for name in (
+        "pyproject.toml",
+        "reports/publish.py",
+        "reports/markup.py",
+        *(f"notebooks/{name}.ipynb" for name in (*ORDER, "07_early_exit")),
+    ):
         (root / name).touch()
-    (root / "params" / "small.yaml").write_text("kd laplace@3")
-    (root / "params" / "bad.yaml").write_text("kd laplace@13")
+    profile(root, "kd, laplace@3")
     for name, text in {"papermill": PAPERMILL, "python": PYTHON}.items():
         (root / ".venv" / "bin" / name).write_text(text)
         (root / ".venv" / "bin" / name).chmod(0o755)
+    (root / ".venv" / "bin" / "snakemake").symlink_to(Path(sys.executable).parent / "snakemake")
     (root / ".venv" / ".installed").touch()
     return root
 
 
+def profile(root, students, more=""):
+    (root / "params" / "small.yaml").write_text(f"students: [{students}]\n{more}")
+
+
 def make(root, *arguments):
-    """Run make; what it printed, and papermill's command lines of this run."""
-    log = root / "papermill.log"
-    log.unlink(missing_ok=True)
-    result = subprocess.run(["make", *arguments], cwd=root, capture_output=True, text=True, timeout=60)
-    return result, log.read_text().splitlines() if log.exists() else []
+    """Run make; what it printed, and papermill's and fairkd's command lines of this run."""
+    logs = [root / "papermill.log", root / "python.log"]
+    for log in logs:
+        log.unlink(missing_ok=True)
+    environment = os.environ | {"FAIRKD_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    command = ["make", *arguments, "PROFILE=small"]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, env=environment)
+    return result, *(log.read_text().splitlines() if log.exists() else [] for log in logs)
 
 
-def test_notebooks_run_in_their_order_once(project):
-    result, lines = make(project, "-j2", "reports", "PROFILE=small")
+def stems(lines):
+    return [Path(line.split()[0]).stem for line in lines]
+
+
+def test_a_report_runs_in_its_order_and_only_what_is_not_done(project):
+    result, lines, _ = make(project, "reports", "JOBS=2")
     assert result.returncode == 0, result.stderr
-    assert [Path(line.split()[0]).stem for line in lines] == ORDER
+    assert stems(lines) == ORDER
     assert all("-k python3 -p profile params/small.yaml" in line for line in lines)
     students = sorted(lines[1:3])
     assert "-r student kd --progress-bar" in students[0]
@@ -64,49 +83,55 @@ def test_notebooks_run_in_their_order_once(project):
     names = ["01_teacher", "02_student-kd", "02_student-laplace@3", "03_analysis", "04_figures", "08_examples"]
     expected = [f"{name}.{ending}" for name in names for ending in ("html", "ipynb")] + ["index.html"]
     assert sorted(path.name for path in (project / "reports/small").iterdir()) == expected
-
-
-def test_only_what_is_not_done_yet_runs(project):
-    make(project, "reports", "PROFILE=small")
-    assert make(project, "reports", "PROFILE=small")[1] == []
+    # Nothing is left to do; then a page is lost; then a parameter of one student is another.
+    assert make(project, "reports")[1] == []
     (project / "reports/small/02_student-kd.ipynb").unlink()
-    again = make(project, "reports", "PROFILE=small")[1]
-    assert [Path(line.split()[0]).stem for line in again] == ["02_student", "03_analysis", "04_figures", "08_examples"]
+    assert stems(make(project, "reports")[1]) == ORDER[2:]
+    again = make(project, "reports", "PAPERMILL_ARGS=-p beta 2.0")[1]
+    assert ["kd" in line for line in again if "02_" in line] == [False]
+    assert stems(again) == ORDER[2:]
+    assert all("-p beta 2.0" in line for line in again)
 
 
-def test_a_failed_notebook_is_kept_under_another_name(project):
-    result, _ = make(project, "reports", "PROFILE=bad")
+def test_what_fails_is_kept_and_stops_only_what_needs_it(project):
+    profile(project, "'laplace@13,likelihood_temperature=8000,prior=factored', kd")
+    result, lines, _ = make(project, "reports")
     assert result.returncode != 0
-    assert "reports/bad/02_student-laplace@13.failed.ipynb" in result.stderr
-    left = {path.name for path in (project / "reports/bad").iterdir()}
-    assert "02_student-laplace@13.failed.ipynb" in left
-    assert not {name for name in left if "03_" in name or "running" in name or name == "02_student-laplace@13.ipynb"}
+    name = "02_student-laplace@13,likelihood_temperature=8000,prior=factored"
+    assert f"reports/small/{name}.failed.ipynb" in result.stderr
+    left = {path.name for path in (project / "reports/small").iterdir()}
+    assert {f"{name}.failed.ipynb", "02_student-kd.ipynb"} <= left
+    assert not {found for found in left if "03_" in found or "running" in found or found == f"{name}.ipynb"}
+    assert any("-r student laplace@13,likelihood_temperature=8000,prior=factored --progress-bar" in x for x in lines)
+
+
+def test_a_study_is_a_job_a_student_and_seed(project):
+    methods = "-y 'methods: [kd, jtt, refit, dedier@13]' -y 'seeds: [0, 1]'"
+    result, lines, jobs = make(project, "study", "JOBS=2", f"PAPERMILL_ARGS={methods}")
+    assert result.returncode != 0 and lines == []  # without dedier there is no study, with all others made
+    made = [
+        (job.split("--part ")[1].split()[0], *job.split("student=")[1].replace("-p seed=", "").split()) for job in jobs
+    ]
+    grid = [
+        (part, f'"{spec}"', seed)
+        for part, spec in (("early", "jtt"), *(("student", s) for s in ("kd", "jtt", "refit", "dedier@13")))
+        for seed in "01"
+    ]
+    assert sorted(made) == sorted([("teacher", '"kd"', "0"), *grid])
+    assert made[0][0] in ("teacher", "early")
+    assert made.index(("early", '"jtt"', "1")) < made.index(("student", '"jtt"', "1"))
+    assert "jobs done, about" in result.stdout
 
 
 def test_make_alone_lists_the_targets():
     text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert all(f"make {name}" in text for name in ("env", "demo", "reports", "test", "lab", "lint"))
+    assert all(f"make {name}" in text for name in ("env", "demo", "reports", "study", "test", "lab", "lint"))
 
 
-def test_a_student_reaches_its_notebook_as_it_is_written(project):
-    (project / "params" / "small.yaml").write_text("kd laplace@3,likelihood_temperature=8000,prior=factored")
-    result, lines = make(project, "reports", "PROFILE=small")
-    assert result.returncode == 0, result.stderr
-    assert "-r student laplace@3,likelihood_temperature=8000,prior=factored --progress-bar" in lines[2]
-
-
-def test_a_study_runs_its_notebook_with_the_profile(project):
-    result, lines = make(project, "study", "PROFILE=small", "PAPERMILL_ARGS=-y 'seeds: [0, 1]'")
-    assert result.returncode == 0, result.stderr
-    assert (project / "reports" / "small" / "05_study.html").exists()
-    [line] = lines
-    assert "notebooks/05_study.ipynb" in line and "-k python3 -p profile params/small.yaml -y seeds: [0, 1]" in line
-    assert not make(project, "study", "PROFILE=small")[1]
-
-
-def test_early_answers_are_a_page_of_their_own(project):
-    result, [line] = make(project, "early", "PROFILE=small")
+def test_a_notebook_over_a_grid_reads_its_finished_runs(project):
+    given = "PAPERMILL_ARGS=-y 'students: [kd, laplace@3]' -y 'seeds: [0, 1]'"
+    result, [line], jobs = make(project, "early", "JOBS=2", given)
     assert result.returncode == 0, result.stderr
     assert (project / "reports" / "small" / "07_early_exit.html").exists()
-    assert "notebooks/07_early_exit.ipynb" in line and "-k python3 -p profile params/small.yaml" in line
-    assert not make(project, "early", "PROFILE=small")[1]
+    assert "notebooks/07_early_exit.ipynb" in line and "-y students: [kd, laplace@3] -y seeds: [0, 1]" in line
+    assert len(jobs) == 5

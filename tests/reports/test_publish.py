@@ -289,25 +289,6 @@ def test_a_page_is_written_whole_or_not_at_all(folder, monkeypatch):
     assert target.read_bytes() == before and sorted(folder.iterdir()) == files
 
 
-def test_students_are_printed_for_make(tmp_path, capsys):
-    (tmp_path / "demo.yaml").write_text("beta: 2.0\nstudents: [kd, dedier@3, laplace@6]\n")
-    publish.main(["students", str(tmp_path / "demo.yaml")])
-    assert capsys.readouterr().out == "kd dedier@3 laplace@6\n"
-
-
-@pytest.mark.parametrize("students", ["kd", "students: kd", "students: []", "students: [kd, kd]", "students: [a b]"])
-def test_students_that_make_cannot_use_are_refused(tmp_path, students):
-    (tmp_path / "bad.yaml").write_text(students)
-    with pytest.raises(SystemExit, match="students|expected one"):
-        publish.main(["students", str(tmp_path / "bad.yaml")])
-
-
-def test_a_profile_that_is_not_there_is_told_those_that_are(tmp_path):
-    (tmp_path / "demo.yaml").write_text("")
-    with pytest.raises(SystemExit, match="there are: demo"):
-        publish.main(["students", str(tmp_path / "nonsense.yaml")])
-
-
 HOSTILE = (
     "<script>fetch('https://example.org')</script>",
     '<img src="https://example.org/a.png" onerror="alert(1)">',

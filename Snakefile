@@ -1,0 +1,298 @@
+# The graph of reports and studies; `make reports` and `make study` are its short names. What may be given:
+#   --config profile=demo jobs=2    a file of params/, and how many jobs share this machine's processors
+#   PAPERMILL_ARGS (environment)    more for every notebook, in papermill's own words
+# A job is a notebook or a run. A run has a mark named by its key, so a changed parameter or line of code is another job,
+# and what is there already is none; a notebook runs again when its file, its runs' keys or the code of fairkd change.
+import json
+import logging
+import os
+import shlex
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+
+from snakemake.logging import get_event, logger
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from fairkd import provenance, runs
+from fairkd.experiment import Profiled
+from fairkd.study.early import EarlyStudy
+from fairkd.study.grid import Study
+from fairkd.study.plan import arguments, plan
+
+PROFILE, JOBS = str(config.get("profile", "demo")), int(config.get("jobs", 1))
+PARAMS, OUT = f"params/{PROFILE}.yaml", f"reports/{PROFILE}"
+GIVEN = os.environ.get("PAPERMILL_ARGS", "")
+SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job
+CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())
+PUBLISH = ["reports/publish.py", "reports/markup.py", *map(str, Path("reports/template").glob("*.*"))]
+DONE = "reports/runs/.{name}.{what}.done"
+GRIDS = {"05_study": "study", "07_early_exit": "early"}
+MORE = ["03_analysis", "04_figures", "08_examples"]
+
+# Papermill keeps the notebook of a run that failed; the final name is for a run that ended well. What the kernel says
+# while it trains is shown; through a pipe, since papermill would cut off a log file it reopens.
+PAPERMILL = """
+echo {params.title:q}
+name={output:q}; name="${{name%.ipynb}}"
+rm -f "$name.failed.ipynb"
+papermill {input.notebook:q} "$name.running.ipynb" -k python3 -p profile {PARAMS:q} {params.more} {GIVEN} \
+  --progress-bar --stdout-file /dev/stderr --stderr-file /dev/stderr 2>&1 | cat || {{
+  [ ! -f "$name.running.ipynb" ] || {{
+    mv "$name.running.ipynb" "$name.failed.ipynb"
+    echo "Failed. What ran, and the error: $name.failed.ipynb" >&2; }}
+  exit 1; }}
+mv "$name.running.ipynb" {output:q}
+"""
+
+
+class TimeLeft(logging.Filter):
+    """Of what snakemake says of finished jobs: how many of all, and how long the rest take at the pace of those before."""
+
+    start = time.monotonic()
+
+    def filter(self, record):
+        if get_event(record) == LogEvent.PROGRESS and record.total > 1:
+            left = (time.monotonic() - self.start) / record.done * (record.total - record.done)
+            print(f"{record.done} of {record.total} jobs done, about {left / 60:.0f} min left", flush=True)
+        words = record.getMessage().startswith(("Select jobs", "Execute "))
+        return not words and get_event(record) not in (LogEvent.PROGRESS, LogEvent.JOB_FINISHED)
+
+
+logger.addFilter(TimeLeft())
+
+
+@cache
+def asked(what):
+    """The parameters of "report", "study" or "early", as papermill reads its arguments."""
+    if not Path(PARAMS).is_file():
+        known = ", ".join(sorted(path.stem for path in Path("params").glob("*.yaml")))
+        raise WorkflowError(f"no profile {PARAMS}; there are: {known}")
+    kind = {"report": Profiled, "study": Study, "early": EarlyStudy}[what]
+    return kind.of({"profile": PARAMS} | given())
+
+
+@cache
+def given():
+    """{name: value} of PAPERMILL_ARGS."""
+    if not GIVEN:
+        return {}
+    command = ["papermill", "notebooks/05_study.ipynb", "-", "--prepare-only", *shlex.split(GIVEN)]
+    quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
+    prepared = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=quiet).stdout
+    return json.loads(prepared)["metadata"]["papermill"]["parameters"]
+
+
+@cache
+def planned(what):
+    """{name: run} of "report", "study" or "early"."""
+    experiment = asked(what).experiment
+    seeds = [experiment.seed] if what == "report" else asked(what).seeds
+    students = {"report": lambda: experiment.students, "study": lambda: asked(what).methods}
+    specs = students.get(what, lambda: asked(what).students)()
+    return plan(experiment, [(spec, seed) for seed in seeds for spec in specs])
+
+
+def mark(name, what):
+    """The mark of a run, true to what is there."""
+    path = Path(DONE.format(name=name, what=what))
+    if not planned(what)[name].done:
+        path.unlink(missing_ok=True)
+    elif not path.exists():
+        path.touch()
+    return str(path)
+
+
+def command(name, what):
+    """The arguments of fairkd that make the run."""
+    return shlex.join(arguments(planned(what)[name], PARAMS, asked(what).changes))
+
+
+def keys(student=None):
+    """What decides the runs of the report, or of one of its students."""
+    runs = [run for run in planned("report").values() if run.part == "student"]
+    return [run.name for run in runs if student in (None, run.student.replace(" ", ""))]
+
+
+def made_before(student):
+    """Marks of what a student of the report is made of, but for the teacher, which has a notebook."""
+    [name] = keys(student)
+    needs = [planned("report")[need] for need in planned("report")[name].needs]
+    return [mark(run.name, "report") for run in needs if run.part != "teacher"]
+
+
+def students():
+    names = [spec.replace(" ", "") for spec in asked("report").experiment.students]
+    return [f"{OUT}/02_student-{name}.ipynb" for name in names]
+
+
+wildcard_constraints:
+    student="[^/]+",
+    page="[0-9][^/]*",
+    name="[^/.]+",
+    what="report|study|early",
+    grid="|".join(GRIDS),
+
+
+localrules:
+    reports,
+    study,
+    early,
+    page,
+    index,
+
+
+rule reports:
+    input:
+        lambda wildcards: students(),
+        expand(f"{OUT}/{{page}}.ipynb", page=["01_teacher", *MORE]),
+        index=f"{OUT}/index.html",
+    shell:
+        "echo Published: {input.index:q}"
+
+
+rule study:
+    input:
+        f"{OUT}/05_study.ipynb",
+        page=f"{OUT}/05_study.html",
+    shell:
+        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+
+
+rule early:
+    input:
+        f"{OUT}/07_early_exit.ipynb",
+        page=f"{OUT}/07_early_exit.html",
+    shell:
+        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+
+
+rule run:
+    input:
+        lambda w: [ancient(mark(name, w.what)) for name in planned(w.what)[w.name].needs],
+    output:
+        DONE,
+    params:
+        command=lambda w: command(w.name, w.what),
+        title=lambda w: "{0.part} {0.student}, seed {0.seed}".format(planned(w.what)[w.name]),
+    threads: SHARE
+    shell:
+        "echo {params.title:q} && python -m fairkd {params.command} && touch {output:q}"
+
+
+rule teacher:
+    input:
+        PARAMS,
+        notebook="notebooks/01_teacher.ipynb",
+    output:
+        f"{OUT}/01_teacher.ipynb",
+    params:
+        title="Teacher",
+        more="",
+        decided=lambda wildcards: [CODE, *(run.name for run in planned("report").values() if run.part == "teacher")],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule student:
+    input:
+        PARAMS,
+        f"{OUT}/01_teacher.ipynb",
+        lambda wildcards: made_before(wildcards.student),
+        notebook="notebooks/02_student.ipynb",
+    output:
+        f"{OUT}/02_student-{{student}}.ipynb",
+    params:
+        title=lambda wildcards: f"Student {wildcards.student}",
+        more=lambda wildcards: shlex.join(["-r", "student", wildcards.student]),
+        decided=lambda wildcards: [CODE, *keys(wildcards.student)],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule analysis:
+    input:
+        PARAMS,
+        lambda wildcards: students(),
+        notebook="notebooks/03_analysis.ipynb",
+    output:
+        f"{OUT}/03_analysis.ipynb",
+    params:
+        title="Analysis",
+        more="",
+        decided=lambda wildcards: [CODE, *keys()],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule figures:
+    input:
+        PARAMS,
+        f"{OUT}/03_analysis.ipynb",
+        notebook="notebooks/04_figures.ipynb",
+    output:
+        f"{OUT}/04_figures.ipynb",
+    params:
+        title="Figures",
+        more="",
+        decided=lambda wildcards: [CODE, *keys()],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule examples:
+    input:
+        PARAMS,
+        f"{OUT}/04_figures.ipynb",
+        notebook="notebooks/08_examples.ipynb",
+    output:
+        f"{OUT}/08_examples.ipynb",
+    params:
+        title="Examples",
+        more="",
+        decided=lambda wildcards: [CODE, *keys()],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule grid:
+    input:
+        PARAMS,
+        lambda w: [ancient(mark(name, GRIDS[w.grid])) for name in planned(GRIDS[w.grid])],
+        notebook="notebooks/{grid}.ipynb",
+    output:
+        f"{OUT}/{{grid}}.ipynb",
+    params:
+        title=lambda wildcards: GRIDS[wildcards.grid].capitalize(),
+        more="",
+        decided=lambda wildcards: [CODE, GIVEN, *planned(GRIDS[wildcards.grid])],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule page:
+    input:
+        PUBLISH,
+        notebook=f"{OUT}/{{page}}.ipynb",
+    output:
+        f"{OUT}/{{page}}.html",
+    shell:
+        "python reports/publish.py html {input.notebook:q} {output:q}"
+
+
+rule index:
+    input:
+        f"{OUT}/01_teacher.html",
+        lambda wildcards: [f"{name.removesuffix('.ipynb')}.html" for name in students()],
+        expand(f"{OUT}/{{page}}.html", page=MORE),
+    output:
+        f"{OUT}/index.html",
+    shell:
+        "python reports/publish.py index {OUT:q}"

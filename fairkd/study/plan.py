@@ -1,0 +1,81 @@
+"""Which runs a report or a study is made of, each with its name and what it needs; nothing is computed here.
+
+A graph of jobs is made from this: a job is a run that is not there yet, `python -m fairkd train` with its parameters.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fairkd import runs
+from fairkd.experiment import Experiment
+from fairkd.parameters import ParameterError
+from fairkd.runs import Run
+from fairkd.training import distil, exits_name, fine_tune, student_name, teacher_name, train_student
+from fairkd.weighting import Early
+
+# What `fairkd train` makes: a student with its exits, or one of the runs that it is made of.
+PARTS = ("student", "teacher", "early", "base")
+Part = Literal["student", "teacher", "early", "base"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is wanted: the `part` of a student and seed, made after the runs that it `needs`."""
+
+    name: str
+    student: str
+    seed: int
+    part: Part
+    needs: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is there, and whole."""
+        return runs.find(self.name) is not None
+
+
+def make(experiment: Experiment, part: Part = "student") -> Run:
+    """The experiment's student with its exits, or its teacher, its early model, the plain student that it refits.
+
+    Raises:
+        ParameterError: the experiment's method has no such part; or see `check`.
+        DataError: see `check`.
+    """
+    if part == "teacher":
+        return fine_tune(experiment)
+    if part == "early" and isinstance(experiment.weighting, Early):
+        return train_student(experiment.early())
+    if part == "early" or (part == "base" and not experiment.weighting.refits_head):
+        raise ParameterError(f"part {part}: a student of {experiment.method} is made without one")
+    return distil(experiment.base() if part == "base" else experiment)
+
+
+def plan(experiment: Experiment, grid: Iterable[tuple[str, int]]) -> dict[str, Planned]:
+    """All runs of the students and seeds of `grid`, by their names, each after what it needs.
+
+    Raises:
+        ParameterError: an entry, or one of its parameters, is wrong.
+    """
+    found: dict[str, Planned] = {}
+    for spec, seed in grid:
+        given = experiment.vary(seed=seed).student(spec)
+        parts: dict[Part, str] = {"teacher": teacher_name(given)}
+        if isinstance(given.weighting, Early):
+            parts["early"] = student_name(given.early())
+        if given.weighting.refits_head:
+            parts["base"] = exits_name(given.base())
+        for part, name in parts.items():
+            needs = (parts["teacher"],) if part == "base" else ()
+            found.setdefault(name, Planned(name, spec, seed, part, needs))
+        name = exits_name(given)
+        found.setdefault(name, Planned(name, spec, seed, "student", tuple(parts.values())))
+    return found
+
+
+def arguments(planned: Planned, profile: str, changes: dict[str, Any]) -> list[str]:
+    """The arguments of `python -m fairkd` that make the run."""
+    stated = {"changes": changes, "student": planned.student, "seed": planned.seed}
+    given = [part for name, value in stated.items() for part in ("-p", f"{name}={json.dumps(value)}")]
+    return ["train", "--profile", profile, "--part", planned.part, *given]

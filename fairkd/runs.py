@@ -184,6 +184,7 @@ def make(kind: str, identity: dict[str, Any], compute: Callable[[Path], None], o
     def whole(folder: Path) -> None:
         if files.damage(folder):
             _explain_new(kind, identity)
+            _clear(folder)
             start = time.perf_counter()
             compute(folder)
             made = {"commit": provenance.commit(_CHECKOUT), "seconds": round(time.perf_counter() - start, 1)}
@@ -198,6 +199,13 @@ def make(kind: str, identity: dict[str, Any], compute: Callable[[Path], None], o
         log.info("%s: found, reused", name)
         return Run(found.folder, of)
     return Run(_once(runs_folder() / name, whole), of)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an interrupted computation left but for what it goes on from, and its logs."""
+    kept = {folder / "runs"}.union(*(folder.glob(pattern) for pattern in _SCRATCH))
+    for path in set(folder.iterdir()) - kept:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _write_stated(folder: Path, identity: dict[str, Any], circumstances: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ def forked(root: Path, work: Callable[[], object], signal_at: float | None = Non
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
             os.environ["FAIRKD_ROOT"] = str(root)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
             code = 1
             try:
                 work()
@@ -261,7 +262,7 @@ def checkpoints(folder: Path, experiment: dict, start: Path, few: bool) -> Tally
     code, said = forked(root, cut)
     [last] = (root / "reports" / "runs").glob("laplace-*.partial/checkpoint-8")
     assert code == -signal.SIGKILL and (last / "manifest.json").exists(), said[-2000:]
-    kept = [*last.iterdir(), *last.parent.glob("epoch-*/*")]
+    kept = [*last.iterdir(), *last.parent.glob("epoch-*/[!.]*")]
     # Nobody reads the tokenizer of a checkpoint, nor its arguments; they are in its manifest all the same.
     names = sorted(str(f.relative_to(root)) for f in kept if f.is_file())
     work = partial(made, experiment, method="laplace")

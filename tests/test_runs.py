@@ -45,6 +45,8 @@ def test_a_run_says_what_made_it(project):
 def test_a_failure_keeps_what_was_computed_and_is_taken_up_again(project):
     def fail(folder: Path):
         (folder / "checkpoint-1").mkdir()
+        (folder / "model").mkdir()
+        (folder / "model" / ".tmp of a library").touch()
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):

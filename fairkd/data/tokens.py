@@ -50,14 +50,21 @@ def tokenize(
                 cache_file_name=str(folder / "tokens.arrow"),
                 new_fingerprint=name,  # known already; else the tokenizer would be pickled for one
             )
+        _forget(tokenizer)
 
-    # The backend remembers how it was last called (truncation, padding), which is not what it is.
-    backend = json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}
+    _forget(tokenizer)
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
     head = json.dumps([columns, max_length, backend, tokenizer.model_input_names])
     starts = range(0, len(texts), _BATCH)
     batches = [runs.digest(json.dumps(texts[i : i + _BATCH].to_dict("list"))) for i in starts]
     name = runs.digest(head, *batches)
     return datasets.Dataset.from_file(str(runs.cached(f"tokens-{name}", compute) / "tokens.arrow"))
+
+
+def _forget(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Found tokens and made ones leave the tokenizer alike: its backend, and its file, keep how it was last called."""
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
 
 
 @contextmanager

@@ -35,6 +35,15 @@ def test_tokens_are_made_once_for_the_same_texts_and_tokenizer(splits, tokenizer
     assert set(tokenize(other, splits.entry, tokenizer, 64)["labels"][:]) == {2}
 
 
+def test_made_and_found_tokens_leave_the_same_tokenizer(splits, tokenizer):
+    """It is saved beside the model, and a run that finds its tokens is the run that made them, byte for byte."""
+    before = tokenizer.backend_tokenizer.to_str()
+    for _ in range(2):
+        tokenize(splits.train, splits.entry, tokenizer, 8)
+        assert tokenizer.backend_tokenizer.to_str() == before
+        tokenizer("the", truncation=True, padding=True)
+
+
 def test_batches_change_nothing(splits, tokenizer, monkeypatch, tmp_path):
     whole = tokenize(splits.train, splits.entry, tokenizer, 64).to_dict()
     monkeypatch.setattr(tokens_module, "_BATCH", 7)

@@ -1,6 +1,7 @@
 """What is looked at before any training: the data are loaded, the models' configurations read."""
 
 import logging
+import os
 
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
@@ -19,16 +20,26 @@ def check(experiment: Experiment) -> Splits:
 
     Raises:
         ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have,
-            quadrature over too many classes, a tracker that is not installed.
+            quadrature over too many classes, a tracker that is not installed, one of several processes of a launcher.
         DataError: data that cannot be had or are not what their file says.
     """
     choose_instructions(experiment)
+    _check_processes()
     _check_tracker(experiment.report_to)
     splits = load(experiment)
     models.check(experiment, splits.labels)
     if len(splits.labels) > QUADRATURE_CLASSES:
         _check_integration(experiment, len(splits.labels))
     return splits
+
+
+def _check_processes() -> None:
+    """Refuse to be one of several processes, which would wait for one another's lock for ever."""
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ParameterError(
+            f"WORLD_SIZE = {processes}: a run is one process on one device; start it without torchrun or accelerate "
+            "launch. Several runs go side by side by make study JOBS=N"
+        )
 
 
 def _check_tracker(name: str) -> None:

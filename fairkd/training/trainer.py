@@ -20,7 +20,7 @@ from fairkd.weighting.method import Method
 def training_arguments(experiment: Experiment, folder: Path, role: str) -> TrainingArguments:
     """Section 1 of the method: AdamW, linear schedule with warm-up; checkpoints at every epoch, for resuming."""
     teacher = role == "teacher"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=experiment.teacher_epochs if teacher else experiment.student_epochs,
         learning_rate=experiment.teacher_learning_rate if teacher else experiment.learning_rate,
@@ -45,6 +45,9 @@ def training_arguments(experiment: Experiment, folder: Path, role: str) -> Train
         report_to=experiment.report_to,
         run_name=folder.name.removesuffix(".partial"),
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # else Trainer takes a batch of this size for each GPU, by DataParallel
+    return arguments
 
 
 class DistillationTrainer(Trainer):

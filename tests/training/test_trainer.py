@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from fairkd import distil, runs
 from fairkd.training import callbacks, trainer
@@ -27,6 +28,12 @@ def test_teacher_and_student_are_trained_by_their_own_parameters(small, tmp_path
         assert found.lr_scheduler_type == "linear" and found.train_sampling_strategy == "group_by_length"
         assert not (found.bf16 or found.remove_unused_columns or found.logging_nan_inf_filter)
         assert found.save_total_limit == 2 and found.disable_tqdm and found.run_name == "kd-1"
+
+
+def test_of_several_gpus_one_is_used_so_that_a_batch_is_the_size_that_the_key_says(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda arguments: arguments._n_gpu or 4))
+    found = training_arguments(small.vary(batch_size=8), tmp_path, "student")
+    assert found.n_gpu == 1 and found.train_batch_size == 8
 
 
 LOWER = r"the training diverged; lower learning_rate \(now 0.0001\) or beta \(now 3\)$"

@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("FAIRKD_SITE") or ROOT / "reports" / "site")
@@ -20,6 +19,8 @@ def browser():
     executable = os.environ.get("CHROMIUM")
     if not executable:
         pytest.exit("CHROMIUM names no browser: make test-browser says what to install", 1)
+    from playwright.sync_api import sync_playwright  # an extra; `make test` passes by here without it
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser

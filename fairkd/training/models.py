@@ -92,7 +92,7 @@ def load_student(experiment: Experiment, labels: tuple[str, ...]) -> PreTrainedM
         encoder = AutoModel.from_pretrained(locate(experiment.teacher_model), dtype=torch.float32, use_safetensors=True)
     halved = halve(encoder)
     config = halved.config
-    config.id2label, config.label2id = _names(labels)
+    _declare(config, labels)
     student = DistilBertForSequenceClassification(config)
     student.distilbert.load_state_dict(halved.state_dict())
     return student
@@ -253,8 +253,10 @@ def _is_classifier(config: PretrainedConfig) -> bool:
     return any("ForSequenceClassification" in name for name in config.architectures or ())
 
 
-def _names(labels: tuple[str, ...]) -> tuple[dict[int, str], dict[str, int]]:
-    return dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+def _declare(config: PretrainedConfig, labels: tuple[str, ...]) -> None:
+    config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
+    # The model would note it at its first batch with labels, which a training resumed at its end does not see.
+    config.problem_type = "single_label_classification"
 
 
 def _config(name: str, parameter: str) -> PretrainedConfig:
@@ -272,7 +274,7 @@ def _load_classifier(name: str, labels: tuple[str, ...], parameter: str) -> PreT
     if order is not None:
         for parameter in output_layer(model).parameters():  # of some there is no bias
             parameter.data = parameter.data[order]
-    model.config.id2label, model.config.label2id = _names(labels)
+    _declare(model.config, labels)
     return model
 
 

@@ -39,6 +39,7 @@ def test_a_checkpoints_labels_in_another_order_are_mapped(small, encoder, projec
     other = classifier(encoder, project / "ready", ["CONTRADICTION", "entailment", "neutral"])
     mapped = load_teacher(small.vary(teacher_model="./ready"), LABELS)
     assert mapped.config.id2label == dict(enumerate(LABELS))
+    assert mapped.config.problem_type == "single_label_classification"  # before any batch, see `_declare`
     tokens, tokenizer = rows
     torch.testing.assert_close(logits(mapped, tokens, tokenizer), logits(other, tokens, tokenizer)[:, [1, 2, 0]])
 

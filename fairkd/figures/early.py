@@ -23,11 +23,8 @@ def accuracy_by_depth(report: pd.DataFrame, rows: list[str]) -> Figure:
     for line, student in zip(axes, students, strict=True):
         for ax, row in zip(line, rows, strict=True):
             for name in criteria:
-                depth, accuracy = (
-                    _series(report, student, name, "average", "depth"),
-                    _series(report, student, name, row),
-                )
-                x = depth["value"]
+                accuracy = _series(report, student, name, row)
+                x = _series(report, student, name, "average", "depth")["value"]
                 ax.plot(x, accuracy["value"], label=name, **looks[name] | {"markersize": 5})
                 ax.fill_between(
                     x, accuracy["low"], accuracy["high"], color=looks[name]["color"], alpha=0.12, linewidth=0
@@ -63,19 +60,18 @@ def depth_by_group(report: pd.DataFrame, criterion: str, groups: list[str], targ
     said, alt = [], []
     for ax, student in zip(axes.flat, students, strict=True):
         x = _series(report, student, criterion, "average", "depth")["value"]
+        middle = (len(x) - 1) // 2
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1)
         of_group = {group: _series(report, student, criterion, group, "depth")["value"] for group in groups}
         for group, y in of_group.items():
             ax.plot(x, y, **looks[group] | {"markersize": 5})
             alt.append(f"{student}, {group}: " + ", ".join(f"{b:.2f} at {a:.2f}" for a, b in zip(x, y, strict=True)))
         ax.set(title=student, ylabel="mean depth of the group", xlim=(0, 1.02), ylim=(0, 1.03))
-        name_ends(
-            ax, {group: (x.iloc[(len(x) - 1) // 2], y.iloc[(len(y) - 1) // 2]) for group, y in of_group.items()}, looks
-        )
-        middle = pd.Series({group: y.iloc[(len(y) - 1) // 2] for group, y in of_group.items()})
+        there = pd.Series({group: y.iloc[middle] for group, y in of_group.items()})
+        name_ends(ax, {group: (x.iloc[middle], y) for group, y in there.items()}, looks)
         said.append(
-            f"{student}: from {middle.min():.2f} ({middle.idxmin()}) to {middle.max():.2f} ({middle.idxmax()}) where "
-            f"the average is {x.iloc[(len(x) - 1) // 2]:.2f}"
+            f"{student}: from {there.min():.2f} ({there.idxmin()}) to {there.max():.2f} ({there.idxmax()}) where "
+            f"the average is {x.iloc[middle]:.2f}"
         )
     axes.flat[-1].set(xlabel="mean depth on average")
     caption = Words(f"Mean depth by {criterion}, {'; '.join(said)}.")

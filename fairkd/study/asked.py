@@ -1,11 +1,14 @@
 """Parameters that the notebooks of many runs share: seeds, entries of students, a folder of record."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from pydantic import AfterValidator, Field
 
 from fairkd import runs
 from fairkd.experiment import read_student
+from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed
 
 
@@ -41,3 +44,14 @@ def belonging(changes: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
     if wrong := sorted(own.keys() & changes.keys()):
         raise ParameterError(f"{wrong[0]}: this notebook does not read it; state {own[wrong[0]]}")
     return changes
+
+
+def write_record(record: str, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> Path:
+    """Write tables as CSV and figures as PNG into a folder of record, made if there is none; the folder."""
+    folder = runs.root() / record
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(figure.png())
+    return folder

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field, field_validator
 
-from fairkd import runs
 from fairkd.data import Splits, load
 from fairkd.evaluation.early import Held
 from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Record, Seeds, belonging
+from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
 from fairkd.study.grid import check_grid
 from fairkd.training.early import early_exit
 
@@ -63,12 +62,7 @@ class EarlyStudy(Profiled):
         """Write tables as CSV and figures as PNG into `record`; the names of the files."""
         if self.record is None:
             return []
-        folder = runs.root() / self.record
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        for name, figure in figures.items():
-            (folder / f"{name}.png").write_bytes(figure.png())
+        write_record(self.record, tables, figures)
         return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
 
 

@@ -10,13 +10,12 @@ import yaml
 from pydantic import Field, field_validator
 from tqdm import tqdm
 
-from fairkd import runs
 from fairkd.data import Splits, training_identity
 from fairkd.evaluation import Comparison, compare, readable
 from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Record, Seeds, belonging
+from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
 from fairkd.study.frontier import refit_students
 from fairkd.training import check, distil, models
 
@@ -55,12 +54,7 @@ class Study(Profiled):
         """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
         if self.record is None:
             return []
-        folder = runs.root() / self.record
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        for name, figure in figures.items():
-            (folder / f"{name}.png").write_bytes(figure.png())
+        folder = write_record(self.record, tables, figures)
         shared = experiment.student("kd").student_parameters()
         stated = {"profile": self.profile, "methods": self.methods, "seeds": self.seeds, "kd": shared}
         (folder / "parameters.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")

@@ -21,10 +21,11 @@ from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import held_out_accuracies
+from fairkd.training.cards import write_card
 from fairkd.training.features import head_inputs
 from fairkd.training.reading import reading
 from fairkd.training.student import student_identity, train_probabilities, train_student
-from fairkd.training.teacher import history_table
+from fairkd.training.teacher import history_table, teacher_run
 from fairkd.weighting import Asked, Early, Refitted, Seen
 
 log = logging.getLogger("fairkd")
@@ -64,6 +65,8 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
         files.write_table(folder / "history.parquet", history_table([logged], "student"))
         asked = held_out[held_out["split"] == "evaluation"].drop(columns="split")
         files.write_table(folder / "predictions.parquet", asked.reset_index(drop=True))
+        teacher = teacher_run(experiment).table("predictions") if method.uses_teacher else None
+        write_card(folder, experiment, splits, "student", teacher)
 
     with models.quiet(), arithmetic(experiment):
         return runs.make(experiment.method, student_identity(experiment), compute)

@@ -15,6 +15,7 @@ from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import Rereading, Reweighting
+from fairkd.training.cards import write_card
 from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
@@ -35,9 +36,10 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
     """The student trained by the experiment's method: the finished run of the same parameters, or trained now.
 
     The teacher is taken from its run, or fine-tuned first; so is the early model of a method that has one. The run
-    holds model/, config.yaml, predictions.parquet (the student on all evaluation rows), epochs.parquet (the same after
-    every epoch, and on validation rows), history.parquet and, of a re-weighting method, weights.parquet, of one whose
-    loss takes in a biased reader, reader.parquet. Its exits are another run, see `finished.distil`.
+    holds model/ with its card, config.yaml, predictions.parquet (the student on all evaluation rows), epochs.parquet
+    (the same after every epoch, and on validation rows), history.parquet and, of a re-weighting method,
+    weights.parquet, of one whose loss takes in a biased reader, reader.parquet. Its exits are another run, see
+    `finished.distil`.
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
@@ -70,6 +72,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
         for name, callback in told.items():
             files.write_table(folder / f"{name}.parquet", callback.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
+        write_card(folder, experiment, splits, "student", teacher.table("predictions") if teacher else None)
 
     with models.quiet(), arithmetic(experiment):
         return runs.make(experiment.method, student_identity(experiment), compute)

@@ -14,6 +14,7 @@ from fairkd.runs import Run
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.callbacks import EpochResults, Finite, Progress
+from fairkd.training.cards import write_card
 from fairkd.training.checkpoints import Manifested, last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
@@ -26,8 +27,8 @@ log = logging.getLogger("fairkd")
 def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
     """The teacher fine-tuned on the labels: the finished run of the same parameters, or trained now.
 
-    The run holds model/, config.yaml, metrics.json, predictions.parquet, epochs.parquet, history.parquet and
-    train_logits.parquet, the logits of every training row that students distil from.
+    The run holds model/ with its card, config.yaml, metrics.json, predictions.parquet, epochs.parquet, history.parquet
+    and train_logits.parquet, the logits of every training row that students distil from.
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
@@ -51,6 +52,7 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
         stored = stored.add_prefix("logit_").assign(id=splits.train["id"])
         files.write_table(folder / "train_logits.parquet", stored)
         write_training(folder, trainer, task, epochs, model, experiment)
+        write_card(folder, experiment, splits, "teacher")
         predictions = pd.read_parquet(folder / "predictions.parquet")
         reports = {"teacher": evaluation.group_report(predictions, "teacher", attribute=splits.attribute)}
         write_metrics(folder, splits.dropped, reports)

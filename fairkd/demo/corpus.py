@@ -1,32 +1,12 @@
-"""The demo corpus: generated sentence pairs with a negation shortcut (a datasheet, Gebru et al. 2021).
-
-Motivation. To show the deck's experiment in minutes, without a network: a task with MultiNLI's labels and
-MultiNLI's shortcut (negation words in the hypothesis go with contradiction), where the right answer is known
-by rule and the shortcut's strength is a parameter. It is no evidence about natural language.
-
-Composition. An example is `id`, `premise`, `hypothesis`, `label`. A premise says who did what to whom, with
-two or three modifiers out of four (an adjective for each person, a place, a time): "the tired nurse
-remembered the farmer downtown yesterday". A hypothesis has the same form with one or two modifiers, and is
-stated plainly, with emphasis ("always", "in every way", "everybody believes", "everything suggests"), or
-negated by a word of MultiNLI's list ("never", "in no way", "nobody believes", "nothing suggests").
+"""The demo corpus: generated sentence pairs with a negation shortcut, right by rule; README.md beside it is its card.
 
 Label rule, formal (`label_of`). A hypothesis that says something the premise does not (its persons swapped,
 or a modifier of its own; emphasis says nothing) is neutral. Otherwise it differs from the premise at most by
 the complementary verb (remembered / forgot) and by a negation: one of the two makes a contradiction, none or
 both an entailment. Half the neutral pairs have their persons swapped, half have one invented modifier.
 
-Generation. Labels are uniform; negation is drawn given the label (`negation_rates`); everything else is drawn
-uniformly, so that premises are distributed alike for every label, and hypotheses alike but for negation.
-
-Splits. A premise belongs to one split, decided by a hash of its text: four in five to "train", the others to
-"evaluation". So no premise, and a fortiori no pair, is in both.
-
-Known shortcuts. The premise alone says nothing of the label, the hypothesis alone nothing but its negation:
-at the default rates the best answer from it has accuracy 0.38 (chance 0.33). Bag-of-words logistic regression
-fitted to 20,000 hypotheses has 0.37. Negation together with the number of words of the hypothesis that the
-premise lacks has 0.56: such words may be a verb or a modifier.
-
-Uses. Demonstrations and tests of methods against spurious correlations, nothing else. Licence: MIT.
+Labels are uniform; negation is drawn given the label (`negation_rates`); everything else is drawn uniformly. A premise
+belongs to one split, decided by a hash of its text: four in five to "train", the others to "evaluation".
 """
 
 import hashlib

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+import yaml
 from papermill.inspection import inspect_notebook
 
 from fairkd import METHODS, Experiment, distil
@@ -17,6 +18,7 @@ from tests.wrong_parameters import PAPERMILL
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark, "07_early_exit": EarlyStudy}
 # Parameters that a notebook's cell states, and what any of its own may be.
 OF_METHODS = {name: field for method in METHODS.values() for name, field in method.model_fields.items()}
@@ -68,6 +70,20 @@ def test_the_cell_as_it_stands_is_the_demo(path, history):
     found = model.from_notebook(namespace).experiment if model else Experiment.from_notebook(namespace)
     expected = Experiment.from_file(ROOT / "params" / "demo.yaml")
     assert found.resolved() == (expected if "method" in namespace else expected.student("kd")).resolved()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_leads_to_others_and_to_the_papers_that_it_cites(path):
+    story, _, references = "\n".join(cell.source for cell in cells(path, "markdown")).partition("## References")
+    links = re.findall(r"\]\((\S+?)\)", story)
+    assert any(link.endswith(".ipynb") for link in links)
+    papers = {link for link in links if not link.endswith(".ipynb")}
+    assert all((path.parent / link).is_file() for link in set(links) - papers)
+    assert papers == set(re.findall(r"\]\((\S+?)\)", references))
+    assert papers <= {reference.get("url") for reference in CITATION["references"]}
+    assert not re.search(
+        r"(?<!\[)\b[A-Z]\w+ (?:et al\. |and [A-Z]\w+ )?(?:19|20)\d\d\b", story
+    )  # a citation, not linked
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -17,8 +17,9 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     require(marks, "the marks", ["student", "row", "value"])
     drawing, axes = canvas(1, 1, height=5.0)
     ax, said, best = axes.flat[0], [], {}
-    looks, ends = styles(list(points["student"].unique())), {}
-    for student, part in points.groupby("student", sort=False):
+    names, shared = short_names(list(points["student"].unique()))
+    looks, ends = {names[student]: look for student, look in styles(list(names)).items()}, {}
+    for student, part in points.groupby(points["student"].map(names), sort=False):
         wide = part.pivot_table(index="beta", columns="row", values="value")
         top = wide[row].idxmax()
         kept = wide.loc[:top]  # sharper weights lose both
@@ -28,17 +29,10 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
             f"{student} from {wide[row].iloc[0]:.3f} at average {wide['average'].iloc[0]:.3f} to {wide[row][top]:.3f} "
             f"at {wide['average'][top]:.3f} (beta {top:g})"
         )
-    for number, (student, part) in enumerate(marks.groupby("student", sort=False)):
-        at, below = part.set_index("row")["value"], number % 2
+    for student, part in marks.groupby("student", sort=False):
+        at = part.set_index("row")["value"]
         ax.plot(at["average"], at[row], marker="*", markersize=13, color="black", linestyle="none")
-        ax.annotate(
-            student,
-            (at["average"], at[row]),
-            xytext=(-8, -18 if below else 8),
-            ha="right",
-            textcoords="offset points",
-            fontsize=11,
-        )
+        looks[student], ends[student] = {"color": "black"}, (at["average"], at[row])
         said.append(f"{student} {at[row]:.3f} at {at['average']:.3f}")
     ax.set(xlabel="average accuracy", ylabel="accuracy of the worst group")
     name_ends(ax, ends, looks)
@@ -46,7 +40,16 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     caption = Words(
         f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at beta = "
         f"{best[highest].name:g}, at an average of {best[highest]['average']:.3f}."
+        + (f" All lines: {', '.join(shared)}." if shared else "")
     )
     table = pd.concat([points, marks])
     table = table.loc[table["row"].isin(["average", row]), ["student", "beta", "row", "value"]]
     return Figure(drawing, "Frontier of a refit", caption, f"Worst group as beta grows: {'; '.join(said)}.", table)
+
+
+def short_names(students: list[str]) -> tuple[dict[str, str], list[str]]:
+    """{student: its name without the settings that all share}, and these settings; one alone keeps its own."""
+    stated = {student: student.split(",") for student in students}
+    shared = [part for part in stated[students[0]][1:] if all(part in parts[1:] for parts in stated.values())]
+    shared = shared if len(students) > 1 else []
+    return {s: ",".join(part for part in parts if part not in shared) for s, parts in stated.items()}, shared

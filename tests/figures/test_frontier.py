@@ -22,3 +22,13 @@ def test_a_line_a_student_through_its_betas_and_a_mark_for_each_other():
     )
     with pytest.raises(ValueError, match="the points lacks the columns beta"):
         figures.frontier(points.drop(columns="beta"), marks)
+
+
+def test_what_all_lines_share_is_said_once():
+    points = pd.DataFrame([*long("a@3,x=1,y=2", 0.0, 0.8, 0.3), *long("a@6,z=0,x=1", 0.0, 0.8, 0.4)])
+    figure = figures.frontier(points, pd.DataFrame(long("kd", None, 0.75, 0.6)))
+    written = {text.get_text().replace("\n", "") for text in figure.drawing.axes[0].texts}
+    assert written == {"a@3,y=2", "a@6,z=0", "kd"}
+    assert "All lines: x=1." in figure.caption
+    alone = figures.frontier(points[:2], pd.DataFrame(long("kd", None, 0.75, 0.6)))
+    assert "a@3,x=1,y=2 from 0.300" in alone.alt and "All lines" not in alone.caption

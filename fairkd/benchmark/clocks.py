@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
+import torch
 
 
 class Ratios:
@@ -33,6 +34,13 @@ class Ratios:
         """A line for each, with whether its target is met."""
         columns = ["what", "ours", "other", "ratio", "target", "met"]
         return pd.DataFrame(self._rows, columns=columns).set_index("what")
+
+
+def now() -> float:
+    """Seconds by the clock, when the accelerator, if there is one, has done all that it was asked for."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
 
 
 def alone(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 
+from fairkd.benchmark.clocks import now
 from fairkd.exits import Head
 from fairkd.experiment import Experiment
 from fairkd.training import check, models
@@ -43,10 +43,10 @@ class _Clock(TrainerCallback):
         self.epochs: list[float] = []
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.start = time.perf_counter()
+        self.start = now()
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.epochs.append(time.perf_counter() - self.start)
+        self.epochs.append(now() - self.start)
 
 
 class _TimedReweighting(Reweighting):
@@ -55,9 +55,9 @@ class _TimedReweighting(Reweighting):
     seconds: list[float]
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        start = time.perf_counter()
+        start = now()
         super().on_epoch_end(args, state, control, **kwargs)
-        self.seconds = [*getattr(self, "seconds", []), time.perf_counter() - start]
+        self.seconds = [*getattr(self, "seconds", []), now() - start]
 
 
 @dataclass(frozen=True)
@@ -172,17 +172,18 @@ def kept_and_fresh(experiment: Experiment, task: Task) -> tuple[pd.DataFrame, di
     layer, seconds, pairs = experiment.aux_layer, {}, pd.DataFrame(index=range(len(task.train)))
     with prepared(experiment.vary(method="kd"), task, kind=_Keeping) as (trainer, clock):
         student = trainer.model
-        trainer.kept, trainer.pooling = torch.empty(len(task.train), student.config.hidden_size), experiment.pooling
+        trainer.kept = torch.empty(len(task.train), student.config.hidden_size, device=trainer.args.device)
+        trainer.pooling = experiment.pooling
         with outputs(student.base_model, [layer]) as trainer.hidden:
             trainer.train()
     seconds["epoch"] = min(clock.epochs)
-    start = time.perf_counter()
+    start = now()
     states = pooled_states(student, task.train, task.tokenizer, [layer], experiment.pooling, bf16=experiment.bf16)
-    fresh, seconds["fresh pass"] = states[layer], time.perf_counter() - start
-    start = time.perf_counter()
+    fresh, seconds["fresh pass"] = states[layer], now() - start
+    start = now()
     head, pairs["weight, fresh"], pairs["margin, fresh"] = _weighed(fresh, task, experiment)
-    seconds["exit"] = time.perf_counter() - start
-    _, pairs["weight, kept"], pairs["margin, kept"] = _weighed(trainer.kept, task, experiment)
+    seconds["exit"] = now() - start
+    _, pairs["weight, kept"], pairs["margin, kept"] = _weighed(trainer.kept.cpu(), task, experiment)
     pairs["margin, softmax"] = confidence_margin(head.logits(fresh).softmax(-1)).numpy()
     return pairs, seconds
 
@@ -201,8 +202,8 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
     Every pair padded to `max_length` tokens, float32, the teacher asked in every step, and after the epoch a pass of
     the whole student over all pairs for the features of the auxiliary head (which is not timed).
     """
-    teacher = models.load_teacher(experiment, task.splits.labels).eval()
-    student = models.load_student(experiment, task.splits.labels).train()
+    teacher = models.load_teacher(experiment, task.splits.labels).eval().to(_device())
+    student = _student(experiment, task).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
 
     def step(batch: dict[str, Tensor]) -> None:
@@ -213,7 +214,7 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
         ce, kd = distillation_terms(seen, taught, labels, experiment.weighting.temperature)
         _descend((ce + kd).mean(), student, optimiser)
 
-    start = time.perf_counter()
+    start = now()
     for batch in _padded(experiment, task):
         step(batch)
     student.eval()
@@ -221,17 +222,17 @@ def dedier_loop_seconds(experiment: Experiment, task: Task) -> float:
         for batch in _padded(experiment, task):
             batch.pop("labels")
             student(**_of(student, batch), output_hidden_states=True)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def glue_loop_seconds(experiment: Experiment, task: Task) -> float:
     """Seconds of one epoch of the stock GLUE example's shape: padded to `max_length`, float32, no teacher."""
-    student = models.load_student(experiment, task.splits.labels).train()
+    student = _student(experiment, task).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
-    start = time.perf_counter()
+    start = now()
     for batch in _padded(experiment, task):
         _supervised_step(student, batch, optimiser)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def loss_curves(experiment: Experiment, task: Task, steps: int = 10) -> dict[str, list[float]]:
@@ -239,7 +240,7 @@ def loss_curves(experiment: Experiment, task: Task, steps: int = 10) -> dict[str
     curves = {}
     for name, padding in (("padded to max_length", "max_length"), ("padded to the longest", "longest")):
         set_seed(0)
-        student = models.load_student(experiment, task.splits.labels).eval()
+        student = _student(experiment, task).eval()
         optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate)
         curves[name] = []
         for batch, _ in zip(_padded(experiment, task, padding), range(steps), strict=False):
@@ -251,7 +252,16 @@ def _padded(experiment: Experiment, task: Task, padding: str = "max_length") -> 
     collate = partial(task.collate, padding=padding, max_length=experiment.max_length)
     for batch in DataLoader(task.train, batch_size=experiment.batch_size, collate_fn=collate):
         batch.pop("index")
-        yield batch
+        yield {name: part.to(_device()) for name, part in batch.items()}
+
+
+def _device() -> torch.device:
+    """Where the trainer has its model, so that what it is compared with is there too."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def _student(experiment: Experiment, task: Task) -> PreTrainedModel:
+    return models.load_student(experiment, task.splits.labels).to(_device())
 
 
 def _of(model: PreTrainedModel, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -265,7 +275,7 @@ def _supervised_step(
 ) -> float:
     """One step on the labels alone; the loss before it."""
     labels = batch.pop("labels")
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast(_device().type, torch.bfloat16) if bf16 else nullcontext():
         logits = model(**_of(model, batch)).logits
     loss = functional.cross_entropy(logits.float(), labels)
     _descend(loss, model, optimiser)
@@ -282,7 +292,7 @@ def _descend(loss: Tensor, model: nn.Module, optimiser: torch.optim.Optimizer) -
 def where_the_time_goes(experiment: Experiment, task: Task, steps: int = 8) -> pd.DataFrame:
     """Share of the processor's time that each operation takes in steps of distillation, the largest first."""
     set_seed(0)
-    student = models.load_student(experiment, task.splits.labels).train()
+    student = _student(experiment, task).train()
     optimiser = torch.optim.AdamW(student.parameters(), lr=experiment.learning_rate, fused=True)
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities) as profile:

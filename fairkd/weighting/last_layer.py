@@ -22,7 +22,7 @@ class Refit(Asked):
 
     def weights(self, seen: Seen) -> Tensor:
         """See `Asked.weights`."""
-        return torch.ones(len(seen.labels))
+        return torch.ones_like(seen.probs[:, 0])
 
 
 @register

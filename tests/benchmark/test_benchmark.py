@@ -74,3 +74,15 @@ def test_variants_change_one_thing_each(monkeypatch):
     for variant in found.values():
         changed = [variant.arguments != {}, variant.padding != {}, variant.attention != "sdpa"]
         assert sum(changed) == 1
+
+
+def test_the_plain_loops_are_where_the_trainer_is(project, monkeypatch):
+    """On a device without numbers, where a tensor of another cannot be computed with."""
+    experiment = Experiment()
+    task = students.task_of(experiment, 64)
+    # It asks the mask's values whether anything is masked.
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *mask, **more: False)
+    monkeypatch.setattr(students, "_device", lambda: torch.device("meta"))
+    assert students.dedier_loop_seconds(experiment, task) > 0
+    with pytest.raises(RuntimeError, match=r"item\(\) cannot be called on meta tensors"):
+        students.glue_loop_seconds(experiment, task)  # after a step, as the loss is told

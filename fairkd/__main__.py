@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from fairkd import inventory
+from fairkd import inventory, ranks
 from fairkd.data import GENERATORS, DataError
 from fairkd.exits import POSTERIORS
 from fairkd.experiment import Experiment, Profiled, readers
@@ -85,13 +85,18 @@ def main(arguments: list[str] | None = None) -> None:
             case "train":
                 logging.basicConfig(format="%(message)s")
                 logging.getLogger("fairkd").setLevel("INFO")
-                print(train(given.profile, given.part, dict(given.given)).folder)
+                made = train(given.profile, given.part, dict(given.given))
+                if ranks.first():
+                    print(made.folder)
+                ranks.leave()
             case "runs":
                 _runs(given.action, given.names, given.safe)
             case "cache":
                 _cache(given.action)
+    except ranks.Ended:
+        sys.exit(1)
     except (ParameterError, DataError, StorageError, inventory.InventoryError) as error:
-        sys.exit(str(error))
+        sys.exit(f"{'' if ranks.first() else 'another process: '}{error}")
 
 
 def _value(text: str) -> tuple[str, Any]:

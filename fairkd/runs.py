@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from fairkd import files, provenance
+from fairkd import files, provenance, ranks
 
 log = logging.getLogger("fairkd")
 
@@ -171,34 +171,51 @@ def find_or_explain(name: str, command: str) -> Run:
     )
 
 
-def make(kind: str, identity: dict[str, Any], compute: Callable[[Path], None], of: Run | None = None) -> Run:
+def make(
+    kind: str,
+    identity: dict[str, Any],
+    compute: Callable[[Path], None],
+    of: Run | None = None,
+    *,
+    together: bool = False,
+) -> Run:
     """The run of this kind and identity: the finished one, or computed now by `compute(partial folder)`.
 
     `compute` may find its own checkpoints in the folder. A second process that asks for the same run waits.
 
     Args:
         of: the run that it is made of, if any.
+        together: all processes of `ranks` compute it, the first of which writes; else the first alone.
     """
     name = run_name(kind, identity)
+    if not ranks.first():
+        while ranks.told(lambda: False):  # the first says whether there is something to compute
+            compute(runs_folder() / f"{name}.partial")
+        return Run(runs_folder() / name, of)
 
     def whole(folder: Path) -> None:
         if files.damage(folder):
             _explain_new(kind, identity)
             _clear(folder)
             start = time.perf_counter()
-            compute(folder)
-            made = {"commit": provenance.commit(_CHECKOUT), "seconds": round(time.perf_counter() - start, 1)}
-            made |= {"peak_memory_gib": round(_peak_gib(), 2)}
+            if together:
+                ranks.told(lambda: True)
+            with nullcontext() if together else ranks.apart():
+                compute(folder)
+                made = {"processes": ranks.count(), "commit": provenance.commit(_CHECKOUT)}
+            made |= {"seconds": round(time.perf_counter() - start, 1), "peak_memory_gib": round(_peak_gib(), 2)}
             _write_stated(folder, identity, provenance.machine() | made)
             files.write_manifest(folder, _lasting(folder))
         for pattern in _SCRATCH:
             for scratch in folder.glob(pattern):
                 shutil.rmtree(scratch)
 
-    if found := find(name):
+    if find(name):
         log.info("%s: found, reused", name)
-        return Run(found.folder, of)
-    return Run(_once(runs_folder() / name, whole), of)
+    else:
+        _once(runs_folder() / name, whole)
+    ranks.told(lambda: False)
+    return Run(runs_folder() / name, of)
 
 
 def _clear(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "fairkd"
 # From the bottom up; a room imports from floors below its own, or from its own room.
 FLOORS = [
-    {"_warnings", "files", "parameters", "provenance"},
+    {"_warnings", "files", "parameters", "provenance", "ranks"},
     {"runs"},
     {"data", "exits", "inventory"},
     {"weighting", "evaluation"},

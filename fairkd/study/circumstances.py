@@ -21,13 +21,17 @@ def circumstances(runs: dict[str, Run]) -> pd.DataFrame:
         rows[name] = {
             "device": made["device"],
             "instruction set": made["instruction_set"],
-            "threads": made["threads"],
+            "threads": _threads(made["threads"], made.get("processes", 1)),
             **{package: made["versions"][package] for package in _VERSIONS},
             "commit": made["commit"] or "",
             "seconds": made["seconds"],
             "memory, GiB": made["peak_memory_gib"],
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _threads(threads: int, processes: int) -> str | int:
+    return threads if processes == 1 else f"{processes} x {threads}"
 
 
 def differing(table: pd.DataFrame) -> str:

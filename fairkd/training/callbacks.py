@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback
 
-from fairkd import evaluation, files
+from fairkd import evaluation, files, ranks
 from fairkd.exits.linear import feature_norm
 from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
@@ -51,6 +51,8 @@ class EpochResults(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         """Store the epoch's predictions; say how far the training is, and what it is worth so far."""
+        if not state.is_world_process_zero:
+            return
         epoch, epochs = round(state.epoch or 0), round(args.num_train_epochs)
         self.folder.mkdir(exist_ok=True)
         files.write_table(self.folder / f"{epoch:04d}.parquet", self.table.assign(epoch=epoch))
@@ -69,7 +71,8 @@ class Progress(ProgressCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         """Refresh every few seconds: a notebook keeps every line."""
         super().on_train_begin(args, state, control, **kwargs)
-        self.training_bar.mininterval = 5
+        if self.training_bar:  # in the first of several processes
+            self.training_bar.mininterval = 5
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """No bar for what takes a part of an epoch."""
@@ -93,11 +96,11 @@ class Finite(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         """Raises FloatingPointError, with the epoch, the step and what to lower."""
         if state.global_step % 100 == 0:
-            self._stop_from(int(self.trainer.diverged_at), state)
+            self._stop_from(self.trainer.first_diverged(), state)
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """As after a hundred steps; before anybody reads the model."""
-        self._stop_from(int(self.trainer.diverged_at), state)
+        self._stop_from(self.trainer.first_diverged(), state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """The same of what the trainer logs."""
@@ -132,7 +135,7 @@ class _EveryInstance(TrainerCallback):
         self.begin()
         for part in sorted(self.folder.glob("*.parquet")):
             if int(part.stem) > round(state.epoch or 0):
-                part.unlink()
+                part.unlink(missing_ok=True)
             else:
                 self.take_up(pd.read_parquet(part))
 
@@ -159,6 +162,8 @@ class _EveryInstance(TrainerCallback):
 
     def keep(self, epoch: int, columns: dict[str, np.ndarray]) -> None:
         """Write what is in force after an epoch."""
+        if not ranks.first():
+            return
         part = pd.DataFrame({"epoch": epoch, "id": self.task.splits.train["id"]} | columns)
         files.write_table(self.folder / f"{epoch:04d}.parquet", part)
 
@@ -205,8 +210,12 @@ class Reweighting(_EveryInstance):
         if isinstance(self.method, Online):
             self._store(epoch, self.trainer.online.instance_weights.cpu())
         if self.due(epoch, args):
-            fresh = self.method.weights(self.features(model, epoch), self.task.labels, self.exits)
-            self._store(epoch, self.method.merged(self.given, fresh.float().cpu()))
+            self._store(epoch, ranks.told(lambda: self._fresh(model, epoch)))
+
+    def _fresh(self, model, epoch: int) -> Tensor:
+        """(N,) the weights that the method gives by the student as it is."""
+        fresh = self.method.weights(self.features(model, epoch), self.task.labels, self.exits)
+        return self.method.merged(self.given, fresh.float().cpu())
 
     def _store(self, epoch: int, given: Tensor) -> None:
         used = self._apply(given)
@@ -238,10 +247,14 @@ class Rereading(_EveryInstance):
         """Ask the reader, unless no epoch follows that would use it."""
         epoch = round(state.epoch)
         if self.due(epoch, args):
-            [phi] = self.features(model, epoch).values()
-            probs = self.exits.head(phi, self.task.labels).logits(phi).softmax(-1).float().cpu()
+            probs = ranks.told(lambda: self._fresh(model, epoch))
             self._apply(probs)
             self.keep(epoch, {f"prob_{c}": probs[:, c].numpy() for c in range(probs.shape[1])})
+
+    def _fresh(self, model, epoch: int) -> Tensor:
+        """(N, C) what the reader says by the student as it is."""
+        [phi] = self.features(model, epoch).values()
+        return self.exits.head(phi, self.task.labels).logits(phi).softmax(-1).float().cpu()
 
     def _apply(self, probs: Tensor) -> None:
         parts = self.method.adjustment(probs, self.task.labels)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from fairkd import files
+from fairkd import files, ranks
 
 log = logging.getLogger("fairkd")
 
@@ -23,6 +23,7 @@ class Manifested(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs):
         """Name the checkpoint's files and those of the epochs so far."""
+        ranks.wait()  # for each has written a part
         if state.is_world_process_zero:
             folder = Path(args.output_dir)
             checkpoint = folder / f"checkpoint-{state.global_step}"
@@ -31,9 +32,18 @@ class Manifested(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of an interrupted training that is whole; newer ones that are not are said, and removed."""
+    """The newest checkpoint of an interrupted training that is whole; newer ones that are not are said, and removed.
+
+    It may be of a training by another number of processes, which is said: random numbers go on from elsewhere.
+    """
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
         if not (damaged := files.damage(path, thoroughly=True)):
+            before, now = len(list(path.glob("rng_state*.pth"))), ranks.count()
+            if before != now:
+                log.warning(
+                    "%s of %s: written by %d processes, taken up by %d, so the numbers are not those of either alone",
+                    path.name, folder.name, before, now,
+                )  # fmt: skip
             return str(path)
         log.warning("%s of %s: %s; passed over", path.name, folder.name, damaged)
         shutil.rmtree(path)

@@ -1,10 +1,10 @@
 """What is looked at before any training: the data are loaded, the models' configurations read."""
 
 import logging
-import os
 
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
+from fairkd import ranks
 from fairkd.data import Splits, load
 from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
@@ -20,11 +20,13 @@ def check(experiment: Experiment) -> Splits:
 
     Raises:
         ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have,
-            quadrature over too many classes, a tracker that is not installed, one of several processes of a launcher.
+            quadrature over too many classes, a tracker that is not installed, a batch that several processes cannot
+            share evenly.
         DataError: data that cannot be had or are not what their file says.
     """
     choose_instructions(experiment)
-    _check_processes()
+    ranks.join()
+    _check_processes(experiment.batch_size)
     _check_tracker(experiment.report_to)
     splits = load(experiment)
     models.check(experiment, splits.labels)
@@ -33,13 +35,16 @@ def check(experiment: Experiment) -> Splits:
     return splits
 
 
-def _check_processes() -> None:
-    """Refuse to be one of several processes, which would wait for one another's lock for ever."""
-    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+def _check_processes(batch_size: int) -> None:
+    """Refuse a batch that the processes which train together cannot share evenly; say how they share it."""
+    processes = ranks.count()
+    if batch_size % processes:
         raise ParameterError(
-            f"WORLD_SIZE = {processes}: a run is one process on one device; start it without torchrun or accelerate "
-            "launch. Several runs go side by side by make study JOBS=N"
+            f"batch_size = {batch_size}: {processes} processes share every batch evenly; choose a multiple of "
+            f"{processes}, such as {batch_size + -batch_size % processes}, or fewer processes"
         )
+    if processes > 1:
+        log.info("%d processes share every batch of %d rows, %d each", processes, batch_size, batch_size // processes)
 
 
 def _check_tracker(name: str) -> None:

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from fairkd import ranks
+
 
 class UniformGroupSampler(Sampler[int]):
     """As many rows as there are, with replacement: a group uniformly, then a row of it; batches of similar length."""
@@ -25,3 +27,19 @@ class UniformGroupSampler(Sampler[int]):
     def __len__(self) -> int:
         """The rows of one epoch."""
         return len(self.chances)
+
+
+class Agreed(Sampler[int]):
+    """The rows that a sampler draws in the first process, in every process: each takes its part of a batch of them."""
+
+    def __init__(self, sampler: Sampler[int]):
+        """Draw from `sampler`."""
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[int]:
+        """One epoch's rows."""
+        return iter(ranks.told(lambda: list(self.sampler)))
+
+    def __len__(self) -> int:
+        """The rows of one epoch."""
+        return len(self.sampler)

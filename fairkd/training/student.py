@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, set_seed
 
-from fairkd import files, runs
+from fairkd import files, ranks, runs
 from fairkd.data import Splits, tokenize
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
@@ -68,14 +68,16 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
             told["reader"] = Rereading(trainer, task, experiment, folder / "epoch-reader")
         for callback in told.values():
             trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        trainer.train(resume_from_checkpoint=ranks.told(lambda: last_checkpoint(folder)))
+        if not ranks.first():
+            return
         for name, callback in told.items():
             files.write_table(folder / f"{name}.parquet", callback.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)
         write_card(folder, experiment, splits, "student", teacher.table("predictions") if teacher else None)
 
     with models.quiet(), arithmetic(experiment):
-        return runs.make(experiment.method, student_identity(experiment), compute)
+        return runs.make(experiment.method, student_identity(experiment), compute, together=True)
 
 
 def student_name(experiment: Experiment) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
 
-from fairkd import evaluation, files, runs
+from fairkd import evaluation, files, ranks, runs
 from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
@@ -46,7 +46,9 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
         model = models.load_teacher(experiment, splits.labels)
         trainer, epochs = prepare(model, task, experiment, folder, "teacher")
         if experiment.teacher_epochs:
-            trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+            trainer.train(resume_from_checkpoint=ranks.told(lambda: last_checkpoint(folder)))
+        if not ranks.first():
+            return
         model = saved(trainer, folder)
         stored = pd.DataFrame(logits(model, task.train, tokenizer, bf16=experiment.bf16).numpy())
         stored = stored.add_prefix("logit_").assign(id=splits.train["id"])
@@ -58,7 +60,7 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
         write_metrics(folder, splits.dropped, reports)
 
     with models.quiet(), arithmetic(experiment):
-        return runs.make("teacher", teacher_identity(experiment), compute)
+        return runs.make("teacher", teacher_identity(experiment), compute, together=True)
 
 
 def teacher_run(experiment: Experiment) -> Run:

@@ -19,6 +19,9 @@ def test_runs_of_other_versions_or_devices_in_one_table_are_pointed_out(project)
     assert same.loc["erm", "seconds"] == 9.0
     apart = {"kd": run(project / "c"), "erm": run(project / "d", versions={"torch": "3"}, threads=1)}
     assert study.differing(study.circumstances(apart)).endswith("differ in threads, torch")
+    ranks = {"kd": run(project / "e", processes=1), "erm": run(project / "f", processes=2)}
+    assert study.circumstances(ranks)["threads"].tolist() == [2, "2 x 2"]
+    assert study.differing(study.circumstances(ranks)).endswith("differ in threads")
 
 
 def test_a_student_is_told_by_its_training(project):

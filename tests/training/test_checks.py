@@ -38,9 +38,3 @@ def test_many_classes_are_sampled_and_it_is_said(five_classes, caplog):
 def test_quadrature_over_many_classes_is_refused(five_classes, given):
     with pytest.raises(ParameterError, match="predictive = 'quadrature': at most 4 classes, and the data have 5"):
         check(five_classes.vary(**given))
-
-
-def test_one_of_several_processes_is_refused(small, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ParameterError, match="WORLD_SIZE = 2: a run is one process on one device; start it"):
-        check(small)

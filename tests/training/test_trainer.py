@@ -42,7 +42,7 @@ LOWER = r"the training diverged; lower learning_rate \(now 0.0001\) or beta \(no
 @pytest.mark.parametrize("logs", [{"eval_loss": math.inf}, {"loss": 1.0, "grad_norm": math.nan}])
 def test_a_training_that_diverges_is_stopped_with_the_likely_parameters(small, logs):
     state = SimpleNamespace(global_step=20, max_steps=30, num_train_epochs=3)
-    finite = Finite(SimpleNamespace(diverged_at=torch.tensor(0)), small, "student")
+    finite = Finite(SimpleNamespace(first_diverged=lambda: 0), small, "student")
     finite.on_log(None, state, None, logs=None)
     finite.on_log(None, state, None, logs={"loss": 1.0, "epoch": 2.0})
     with pytest.raises(FloatingPointError, match=rf"{list(logs)[-1]} is not finite from epoch 2, step 20 on: {LOWER}"):
@@ -65,7 +65,7 @@ def test_a_loss_that_is_not_finite_is_noted_at_its_step_and_nothing_of_the_epoch
 
 
 def test_a_long_epoch_is_stopped_within_a_hundred_steps(small):
-    finite = Finite(SimpleNamespace(diverged_at=torch.tensor(150)), small, "teacher")
+    finite = Finite(SimpleNamespace(first_diverged=lambda: 150), small, "teacher")
     finite.on_step_end(None, SimpleNamespace(global_step=199), None)
     with pytest.raises(FloatingPointError, match=r"epoch 1, step 150 on: .*teacher_learning_rate \(now 0.0005\)$"):
         finite.on_step_end(None, SimpleNamespace(global_step=200, max_steps=900, num_train_epochs=3), None)

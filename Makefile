@@ -32,6 +32,8 @@ export GOMP_SPINCOUNT ?= 1000
 # glibc keeps memory that is freed at every training step instead of giving it back: 9 % of the time with MiniLM.
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_TRIM_THRESHOLD_ ?= 1073741824
+# A kernel that JupyterLab or papermill starts by itself has them too.
+TUNED := GOMP_SPINCOUNT MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_
 # The kernel named python3 is this .venv's, whatever kernels the user has installed.
 export JUPYTER_PREFER_ENV_PATH := 1
 
@@ -43,6 +45,8 @@ env: $(ENV)  ## the .venv with the project and its tests installed
 $(ENV): pyproject.toml
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (ipykernel)" \
+	  $(foreach name,$(TUNED),--env $(name) $($(name))) >/dev/null
 	@touch $@
 
 demo:  ## the four notebooks on the embedded data, published as reports/demo/index.html

@@ -9,7 +9,7 @@ from fairkd.study.frontier import frontier, frontier_choices, frontier_points
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
-from fairkd.study.words import in_words
+from fairkd.study.words import findings, in_words
 
 __all__ = [
     "SELECTIONS",
@@ -19,18 +19,19 @@ __all__ = [
     "circumstances",
     "comparison",
     "differing",
+    "early_seconds",
+    "findings",
     "frontier",
     "frontier_choices",
     "frontier_points",
     "held_out",
     "in_words",
+    "margin_ranks",
     "pivot",
     "posterior_agreement",
     "posterior_tables",
     "predictions_at",
-    "margin_ranks",
     "run_grid",
-    "early_seconds",
     "selection_report",
     "temperature_sweep",
 ]

@@ -5,7 +5,41 @@ import itertools
 import numpy as np
 import pandas as pd
 
+from fairkd.evaluation import Comparison, readable
 from fairkd.figures import Words
+
+
+def findings(compared: Comparison, lost: str, plain: str) -> Words:
+    """A comparison in four sentences: the group that plain distillation loses, what others give it, at what price.
+
+    The last says what the Laplace approximation does: a `laplace` student against the `dedier` that is the same but for
+    it, where both are there.
+
+    Args:
+        compared: with "teacher" in its report, as `comparison` has it.
+        lost: the group, see `lost_group`.
+        plain: the student that it is lost by, as a rule "kd".
+    """
+    report, differences = compared.report.set_index(["student", "row"]), compared.differences
+    told = readable(report)
+    loses = report["high"][plain, lost] < report["low"]["teacher", lost]
+    items = [
+        f"- `{plain}` **{'loses' if loses else 'does not lose'} {lost}**: {told[plain, lost]}, its teacher "
+        f"{told['teacher', lost]}; on average {told[plain, 'average']} and {told['teacher', 'average']}."
+    ]
+    of_plain = differences[differences["baseline"] == plain]
+    for row, where in ((lost, "in that group"), ("average", "on average")):
+        if said := _apart(of_plain[of_plain["row"] == row]):
+            items.append(f"- **Against `{plain}` {where}**: {said}.")
+    same = differences["baseline"] == differences["student"].str.replace("laplace", "dedier", n=1)
+    pairs = differences[same & differences["student"].str.startswith("laplace")]
+    for (student, baseline), pair in pairs.groupby(["student", "baseline"], sort=False):
+        rows = pair.assign(student=student).set_index("row", drop=False)
+        items.append(
+            f"- **What Laplace adds**, `{student}` minus `{baseline}`: in that group {_difference(rows.loc[lost])}, on "
+            f"average {_difference(rows.loc['average'])}."
+        )
+    return Words("\n".join(items))
 
 
 def in_words(differences: pd.DataFrame, rows: list[str]) -> Words:
@@ -21,12 +55,28 @@ def in_words(differences: pd.DataFrame, rows: list[str]) -> Words:
     told = differences[np.array([(b, s) not in pairs or place(b) < place(s) for s, b in pairs], dtype=bool)]
     items = []
     for row, baseline in itertools.product(rows, sorted(set(told["baseline"]), key=place)):
-        those = told[(told["row"] == row) & (told["baseline"] == baseline)]
-        if those.empty:
-            continue
-        apart = (those["low"] > 0) | (those["high"] < 0)
-        text = those["student"] + those.apply(lambda d: " {value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**d), axis=1)
-        parts = {"told apart": text[apart], "not told apart": text[~apart]}
-        said = "; ".join(f"{name}: {', '.join(which)}" for name, which in parts.items() if len(which))
-        items.append(f"- **{row}**, against `{baseline}`. {said[0].upper()}{said[1:]}.")
+        if said := _apart(told[(told["row"] == row) & (told["baseline"] == baseline)]):
+            items.append(f"- **{row}**, against `{baseline}`: {said}.")
     return Words("\n".join(items) or "Nothing to compare with.")
+
+
+def _apart(differences: pd.DataFrame) -> str:
+    """Who has more than the baseline, who less, and who is not told apart from it; "" for none."""
+    parts = {
+        "more": differences[differences["low"] > 0],
+        "less": differences[differences["high"] < 0],
+        "not told apart": differences[(differences["low"] <= 0) & (differences["high"] >= 0)],
+    }
+    listed = {
+        name: ", ".join(f"{d['student']} {_interval(d)}" for _, d in part.iterrows()) for name, part in parts.items()
+    }
+    return "; ".join(f"{name}: {those}" for name, those in listed.items() if those)
+
+
+def _interval(difference: pd.Series) -> str:
+    return "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference)
+
+
+def _difference(difference: pd.Series) -> str:
+    apart = difference["low"] > 0 or difference["high"] < 0
+    return f"{_interval(difference)}{'' if apart else ' (not told apart)'}"

@@ -1,23 +1,54 @@
 import pandas as pd
 
 from fairkd import study
+from fairkd.evaluation import Comparison
 
-
-def test_a_difference_is_told_apart_where_its_interval_leaves_0_out():
-    rows = [
+DIFFERENCES = pd.DataFrame(
+    [
         ("kd", "dedier@3", "a", -0.9, -1.0, -0.8),
         ("dedier@3", "kd", "a", 0.9, 0.8, 1.0),
         ("laplace@3", "kd", "a", -0.2, -0.3, -0.1),
         ("laplace@3", "dedier@3", "a", 0.01, -0.02, 0.04),
-        ("laplace@3", "dedier@3", "average", 0.0, 0.0, 0.0),
+        ("laplace@6", "dedier@3", "a", 0.02, 0.01, 0.04),
+        ("laplace@3", "dedier@3", "average", 0.02, 0.01, 0.03),
+        ("laplace@3", "kd", "average", 0.0, 0.0, 0.0),
         ("laplace@3", "dedier@3", "b", 0.9, 0.8, 1.0),
+    ],
+    columns=["student", "baseline", "row", "value", "low", "high"],
+)
+
+
+def compared(of_kd, of_teacher):
+    """With values and intervals of group a and of the average."""
+    rows = [("teacher", "a", *of_teacher), ("kd", "a", *of_kd)]
+    rows += [("teacher", "average", 0.99, 0.98, 1.0), ("kd", "average", 0.98, 0.97, 0.99)]
+    report = pd.DataFrame(rows, columns=["student", "row", "value", "low", "high"])
+    return Comparison(report, DIFFERENCES, pd.DataFrame())
+
+
+def test_a_difference_is_told_apart_where_its_interval_leaves_0_out():
+    assert study.in_words(DIFFERENCES, ["a", "average"]).splitlines() == [
+        "- **a**, against `kd`: more: dedier@3 +0.900 [+0.800, +1.000]; less: laplace@3 -0.200 [-0.300, -0.100].",
+        "- **a**, against `dedier@3`: more: laplace@6 +0.020 [+0.010, +0.040]; "
+        "not told apart: laplace@3 +0.010 [-0.020, +0.040].",
+        "- **average**, against `kd`: not told apart: laplace@3 +0.000 [+0.000, +0.000].",
+        "- **average**, against `dedier@3`: more: laplace@3 +0.020 [+0.010, +0.030].",
     ]
-    differences = pd.DataFrame(rows, columns=["student", "baseline", "row", "value", "low", "high"])
-    assert study.in_words(differences, ["a", "average"]).splitlines() == [
-        "- **a**, against `kd`. Told apart: dedier@3 +0.900 [+0.800, +1.000], laplace@3 -0.200 [-0.300, -0.100].",
-        "- **a**, against `dedier@3`. Not told apart: laplace@3 +0.010 [-0.020, +0.040].",
-        "- **average**, against `dedier@3`. Not told apart: laplace@3 +0.000 [+0.000, +0.000].",
+    assert study.in_words(DIFFERENCES.head(0), ["a"]) == "Nothing to compare with."
+
+
+def test_findings_name_the_lost_group_who_gives_it_back_and_what_laplace_adds():
+    assert study.findings(compared((0.1, 0.0, 0.2), (0.9, 0.8, 1.0)), "a", "kd").splitlines() == [
+        "- `kd` **loses a**: 0.100 [0.000, 0.200], its teacher 0.900 [0.800, 1.000]; "
+        "on average 0.980 [0.970, 0.990] and 0.990 [0.980, 1.000].",
+        "- **Against `kd` in that group**: more: dedier@3 +0.900 [+0.800, +1.000]; "
+        "less: laplace@3 -0.200 [-0.300, -0.100].",
+        "- **Against `kd` on average**: not told apart: laplace@3 +0.000 [+0.000, +0.000].",
+        "- **What Laplace adds**, `laplace@3` minus `dedier@3`: in that group +0.010 [-0.020, +0.040] "
+        "(not told apart), on average +0.020 [+0.010, +0.030].",
     ]
-    only = differences[differences["baseline"] == "kd"]
-    assert study.in_words(only, ["a"]).startswith("- **a**, against `kd`. Told apart: dedier@3 +0.900")
-    assert study.in_words(differences.head(0), ["a"]) == "Nothing to compare with."
+
+
+def test_a_group_whose_interval_meets_the_teacher_s_is_not_called_lost():
+    said = study.findings(compared((0.8, 0.7, 0.9), (0.9, 0.85, 1.0)), "a", "kd")
+    assert said.startswith("- `kd` **does not lose a**: 0.800")

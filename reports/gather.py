@@ -7,6 +7,7 @@ Read are the pages that `publish.py` wrote, the tables of record, and the runs o
 """
 
 import argparse
+import base64
 import io
 import json
 import re
@@ -47,9 +48,13 @@ def card(folder: Path, reports: Path) -> dict[str, Any]:
     first = BeautifulSoup((folder / "index.html").read_text(encoding="utf-8"), "html.parser")
     found = {"link": quote(f"{folder.relative_to(reports)}/index.html"), "title": first.h1.get_text(), "numbers": []}
     pages = [folder / f"{name}.html" for name in ("05_study", "03_analysis") if (folder / f"{name}.html").exists()]
+    own = first.select_one("main img[src$='.png']")  # of the folder's README
+    if own and (file := folder / Path(unquote(own["src"])).name).is_file():
+        image = base64.b64encode(file.read_bytes()).decode()
+        found |= {"image": f"data:image/png;base64,{image}", "alt": own.get("alt", "")}
     for page in pages[:1]:
         soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-        figure = soup.select_one(".celltag_result img")
+        figure = None if "image" in found else soup.select_one(".celltag_result img")
         found |= {"image": figure["src"], "alt": figure["alt"]} if figure else {}
         report = folder / "report.csv"
         link = soup.select_one(".celltag_result a[download$='.csv']")

@@ -90,6 +90,19 @@ def test_a_folder_of_pages_is_a_card_with_the_two_numbers(reports):
     assert told[3:] == ["average", "0.900 [0.900, 0.900] kd", "0.800 [0.800, 0.800] jtt"]
 
 
+def test_a_card_shows_the_figure_of_the_folder_s_own_words(reports):
+    folder = reports / "record" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text('<main><h1>Seeds</h1><img src="a%20b.png" alt="five"></main>')
+    (folder / "05_study.html").write_text('<div class="celltag_result"><img src="data:," alt="x"></div>')
+    (folder / "a b.png").write_bytes(b"image")
+    [card] = indexed(reports).select(".card")
+    assert (card.img["src"], card.img["alt"]) == ("data:image/png;base64,aW1hZ2U=", "five")
+    (folder / "a b.png").unlink()  # named and not there
+    [card] = indexed(reports).select(".card")
+    assert (card.img["src"], card.img["alt"]) == ("data:,", "x")
+
+
 def test_without_runs_the_index_says_so(tmp_path):
     soup = indexed(tmp_path)
     assert "None on this disk." in soup.main.get_text() and not soup.find("script")

@@ -1,10 +1,13 @@
 """A study submitted to a real Slurm of one node: a job is killed, the study goes on; its tables are a local study's."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,14 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # The demo's study in small: two students and two seeds; the teacher is one job, each student and seed another.
 STUDY = (
     "-y '{seeds: [0, 1], methods: [kd, dedier@3], refits: [], record: reports/kept, changes: {train_examples: 600, "
-    "evaluation_per_group: 20, validation_examples: 30, teacher_epochs: 1, student_epochs: 2}}'"
+    "evaluation_per_group: 20, validation_examples: 30, teacher_epochs: 1, student_epochs: 4}}'"
 )
-# What a cluster's profile would say: seconds between looks at the queue, and no accounts.
-SLURM = (
-    "--executor slurm --jobs 4 --latency-wait 30 --slurm-no-account --slurm-status-command squeue "
-    "--slurm-init-seconds-before-status-checks 5 --seconds-between-status-checks 5 "
-    "--default-resources slurm_partition=one mem_mb=2000 runtime=60"
-)
+ONE = "SNAKEMAKE_ARGS=--workflow-profile tests/cluster/one"
 
 
 @pytest.fixture(scope="module")
@@ -45,40 +43,65 @@ def checkout(folder):
     return folder
 
 
+@contextmanager
 def study(folder, *arguments):
-    """`make study` in a checkout, begun."""
+    """`make study` in a checkout, begun; ended with what it started, if it is not yet."""
     command = ["make", "-o", ".venv/.installed", "study", f"PAPERMILL_ARGS={STUDY}", *arguments]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     with (folder / "make.log").open("a") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        begun = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield begun
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(begun.pid, signal.SIGTERM)
 
 
-def queue():
-    """{job: what it makes} of the jobs that run."""
-    command = ["squeue", "--noheader", "--states=RUNNING", "--format=%i %k"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return dict(line.split(maxsplit=1) for line in lines)
+def ended(folder, *arguments):
+    """Whether `make study` ended well, and what it said."""
+    with study(folder, *arguments) as begun:
+        done = begun.wait() == 0
+    return done, said(folder)
 
 
-def training(folder):
-    """The students that are being trained."""
-    return [
-        path.name for kind in ("kd", "dedier") for path in folder.glob(f"reports/runs/{kind}-*.partial/checkpoint-*")
-    ]
+def said(folder):
+    return (folder / "make.log").read_text()
+
+
+def half_made(folder):
+    """The students of which an interrupted training has left a checkpoint."""
+    found = {path.parent.name for path in folder.glob("reports/runs/*.partial/checkpoint-*/manifest.json")}
+    return sorted(name.removesuffix(".partial") for name in found if name.startswith(("kd-", "dedier-")))
+
+
+def job_that_makes(folder, name):
+    """The Slurm job in which a run is made, by what the process that makes it says of itself."""
+    holder = json.loads((folder / "reports/runs" / f".{name}.holder").read_text())
+    environment = Path("/proc", str(holder["process"]), "environ").read_bytes().decode().split("\0")
+    return dict(entry.partition("=")[::2] for entry in environment)["SLURM_JOB_ID"]
+
+
+def test_the_example_is_a_profile_that_submits(slurm, tmp_path):
+    done, told = ended(checkout(tmp_path), "SNAKEMAKE_ARGS=--workflow-profile params/cluster/slurm --dry-run")
+    assert done, told
+    assert "run          5" in told
 
 
 def test_a_killed_study_goes_on_and_equals_a_local_one(slurm, tmp_path):
     local, cluster = checkout(tmp_path / "local"), checkout(tmp_path / "cluster")
-    assert study(local, "JOBS=2").wait() == 0, (local / "make.log").read_text()
-    submitted = study(cluster, f"SNAKEMAKE_ARGS={SLURM}")
-    while not training(cluster):
-        assert submitted.poll() is None, (cluster / "make.log").read_text()
-        time.sleep(0.5)
-    killed = [job for job, what in queue().items() if "run" in what]
-    subprocess.run(["scancel", "--signal=KILL", "--full", killed[0]], check=True)
-    assert submitted.wait() != 0, (cluster / "make.log").read_text()
+    done, told = ended(local, "JOBS=2")
+    assert done, told
+    with study(cluster, ONE) as begun:
+        while not (trained := half_made(cluster)):
+            assert begun.poll() is None, said(cluster)
+            time.sleep(0.2)
+        killed = trained[0]
+        subprocess.run(["scancel", "--signal=KILL", "--full", job_that_makes(cluster, killed)], check=True)
+        assert begun.wait() != 0, said(cluster)
+    assert half_made(cluster) == [killed]  # the others were not stopped
     assert not (cluster / "reports/demo/05_study.html").exists()
-    assert study(cluster, f"SNAKEMAKE_ARGS={SLURM}").wait() == 0, (cluster / "make.log").read_text()
+    done, told = ended(cluster, ONE)
+    assert done, told
     tables = sorted(path.name for path in (local / "reports/kept").glob("*.csv"))
     assert len(tables) >= 4
     for name in tables:

@@ -54,7 +54,8 @@ def study(folder, *arguments):
         yield begun
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(begun.pid, signal.SIGTERM)
+            os.killpg(begun.pid, signal.SIGKILL)
+        begun.wait()
 
 
 def ended(folder, *arguments):
@@ -70,7 +71,7 @@ def said(folder):
 
 def half_made(folder):
     """The students of which an interrupted training has left a checkpoint."""
-    found = {path.parent.name for path in folder.glob("reports/runs/*.partial/checkpoint-*/manifest.json")}
+    found = {path.parts[-3] for path in folder.glob("reports/runs/*.partial/checkpoint-*/manifest.json")}
     return sorted(name.removesuffix(".partial") for name in found if name.startswith(("kd-", "dedier-")))
 
 

@@ -54,6 +54,8 @@ start() {
   [ "$(id -u)" = 0 ] || skip "its daemons need root"
   [ ! -e "$conf" ] || grep -q "^$ours" "$conf" || skip "$conf is there already, of another one"
   there || packages
+  earlier=$(sed -n 's|^StateSaveLocation=\(.*\)/state$|\1|p' "$conf" 2>/dev/null || true)
+  [ -z "$earlier" ] || "$0" stop "$earlier"  # of a test that was killed
   trap stop EXIT  # unless the node gets ready
   configure
   dd if=/dev/urandom of="$folder/munge/key" bs=1024 count=1 status=none
@@ -71,6 +73,7 @@ start() {
 
 stop() {
   timeout 20 scancel --user=root --full --signal=KILL 2>/dev/null || true
+  for _ in $(seq 20); do [ "$(squeue --noheader 2>/dev/null)" ] || break; sleep 0.5; done
   for daemon in $daemons; do
     local process; process=$(cat "$folder/$daemon.pid" 2>/dev/null) || continue
     kill "$process" 2>/dev/null || continue

@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports study early test test-faults test-cluster mutants lab lint
+.PHONY: help env demo reports study early tune test test-faults test-cluster mutants lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -60,6 +60,9 @@ study: $(ENV)  ## methods x seeds of a profile: make study PAPERMILL_ARGS="-y 's
 
 early: $(ENV)  ## who pays for an early answer, of a profile's students
 	@$(GRAPH) early
+
+tune: $(ENV)  ## settings of a student by a search over its parameters; the best as a profile in reports/tuned
+	@$(GRAPH) tune
 
 # The benchmark's times differ from run to run; the unit tests run its notebook in small.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)

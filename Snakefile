@@ -139,6 +139,7 @@ localrules:
     reports,
     study,
     early,
+    tune,
     page,
     index,
 
@@ -164,6 +165,14 @@ rule early:
     input:
         f"{OUT}/07_early_exit.ipynb",
         page=f"{OUT}/07_early_exit.html",
+    shell:
+        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+
+
+rule tune:
+    input:
+        f"{OUT}/09_tuning.ipynb",
+        page=f"{OUT}/09_tuning.html",
     shell:
         "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
 
@@ -272,6 +281,21 @@ rule grid:
         title=lambda wildcards: GRIDS[wildcards.grid].capitalize(),
         more="",
         decided=lambda wildcards: [CODE, GIVEN, *planned(GRIDS[wildcards.grid])],
+    threads: SHARE
+    shell:
+        PAPERMILL
+
+
+rule tuning:
+    input:
+        PARAMS,
+        notebook="notebooks/09_tuning.ipynb",
+    output:
+        f"{OUT}/09_tuning.ipynb",
+    params:
+        title="Tuning",
+        more=f"-p best reports/tuned/{PROFILE}.yaml",
+        decided=lambda wildcards: [CODE, GIVEN, *keys()],
     threads: SHARE
     shell:
         PAPERMILL

@@ -10,6 +10,7 @@ from fairkd.figures.frontier import frontier
 from fairkd.figures.margins import accuracy_by_layer, median_margins, target_margins, wrong_margins
 from fairkd.figures.run import group_accuracies, reliability, training_curves, weights_over_epochs
 from fairkd.figures.study import agreement, average_against_worst_group, shifts_by_temperature, students_by_seed
+from fairkd.figures.tuning import tuning
 
 __all__ = [
     "Figure",
@@ -27,6 +28,7 @@ __all__ = [
     "students_by_seed",
     "target_margins",
     "training_curves",
+    "tuning",
     "weights_over_epochs",
     "wrong_margins",
 ]

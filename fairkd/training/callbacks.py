@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ class EpochResults(TrainerCallback):
     def __init__(self, task: Task, model: str, folder: Path):
         """Evaluate on `task`; `model` is the name of its columns, "teacher" or "student"."""
         self.task, self.model, self.folder = task, model, folder
+        self.after_epoch: Callable[[int, pd.DataFrame], None] | None = None  # told of every epoch; may stop by raising
 
     def metrics(self, prediction) -> dict[str, float]:
         """Accuracies of an evaluation by the trainer: every row of the group table, and the validation split's."""
@@ -58,6 +60,8 @@ class EpochResults(TrainerCallback):
         files.write_table(self.folder / f"{epoch:04d}.parquet", self.table.assign(epoch=epoch))
         average, worst = metrics["eval_average"], metrics["eval_worst_group"]
         log.info("epoch %d of %d: average %.3f, worst group %.3f", epoch, epochs, average, worst)
+        if self.after_epoch:
+            self.after_epoch(epoch, self.table)
 
     def collect(self) -> pd.DataFrame | None:
         """The predictions of all epochs, with the column `epoch`; None of a model that was not trained."""

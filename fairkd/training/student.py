@@ -1,9 +1,11 @@
 """The student's training: distilled from the teacher's stored logits, its instances weighed by a method."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, set_seed
@@ -32,7 +34,12 @@ from fairkd.weighting import Debiased, Early
 log = logging.getLogger("fairkd")
 
 
-def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Run:
+def train_student(
+    experiment: Experiment,
+    *,
+    splits: Splits | None = None,
+    after_epoch: Callable[[int, pd.DataFrame], None] | None = None,
+) -> Run:
     """The student trained by the experiment's method: the finished run of the same parameters, or trained now.
 
     The teacher is taken from its run, or fine-tuned first; so is the early model of a method that has one. The run
@@ -43,6 +50,8 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
+        after_epoch: given every epoch and its predictions of all held-out rows, as in epochs.parquet, while the student
+            is trained; what it raises interrupts the training, which goes on when asked for again.
 
     Raises:
         ParameterError, DataError: see `check`.
@@ -60,6 +69,7 @@ def train_student(experiment: Experiment, *, splits: Splits | None = None) -> Ru
         model = models.load_student(experiment, splits.labels)
         taught = teacher_logits(teacher, splits) if teacher else None
         trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
+        epochs.after_epoch = after_epoch
         told = {}
         if method.reweights:
             seen = train_probabilities(early, splits, experiment) if early else None

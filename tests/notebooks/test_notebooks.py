@@ -14,12 +14,13 @@ from papermill.inspection import inspect_notebook
 from fairkd import METHODS, Experiment, distil
 from fairkd.benchmark import Benchmark
 from fairkd.study import EarlyStudy, Study
+from fairkd.study.tuning import Tuning
 from tests.wrong_parameters import PAPERMILL
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0?_*.ipynb"))
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark, "07_early_exit": EarlyStudy}
+PARAMETERS = {"05_study": Study, "06_benchmark": Benchmark, "07_early_exit": EarlyStudy, "09_tuning": Tuning}
 # Parameters that a notebook's cell states, and what any of its own may be.
 OF_METHODS = {name: field for method in METHODS.values() for name, field in method.model_fields.items()}
 
@@ -42,6 +43,7 @@ def test_there_are_these_notebooks_in_order():
         "06_benchmark.ipynb",
         "07_early_exit.ipynb",
         "08_examples.ipynb",
+        "09_tuning.ipynb",
     ]
 
 
@@ -115,6 +117,7 @@ CHANGED = {
     "02_student": "aux_layer = 2",
     "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']; refits = ['dedier@2']",
     "07_early_exit": "students = ['kd', 'laplace@2']; depths = [0.5, 0.75, 1.0]",
+    "09_tuning": "students = ['dedier@1']; trials = 2",
 }
 CHANGED["06_benchmark"] = (
     "pairs = 64; loop_pairs = 64; map_rows = 300; laplace_rows = 300; widths = [8]; most_rows = 800"

@@ -41,7 +41,7 @@ def project(tmp_path):
         "pyproject.toml",
         "reports/publish.py",
         "reports/markup.py",
-        *(f"notebooks/{name}.ipynb" for name in (*ORDER, "07_early_exit")),
+        *(f"notebooks/{name}.ipynb" for name in (*ORDER, "07_early_exit", "09_tuning")),
     ):
         (root / name).touch()
     profile(root, "kd, laplace@3")
@@ -125,7 +125,7 @@ def test_a_study_is_a_job_a_student_and_seed(project):
 
 def test_make_alone_lists_the_targets():
     text = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True).stdout
-    assert all(f"make {name}" in text for name in ("env", "demo", "reports", "study", "test", "lab", "lint"))
+    assert all(f"make {name}" in text for name in ("env", "demo", "reports", "study", "tune", "test", "lab", "lint"))
 
 
 def test_a_notebook_over_a_grid_reads_its_finished_runs(project):
@@ -135,3 +135,10 @@ def test_a_notebook_over_a_grid_reads_its_finished_runs(project):
     assert (project / "reports" / "small" / "07_early_exit.html").exists()
     assert "notebooks/07_early_exit.ipynb" in line and "-y students: [kd, laplace@3] -y seeds: [0, 1]" in line
     assert len(jobs) == 5
+
+
+def test_a_tuning_writes_its_profile_under_its_own_name(project):
+    result, [line], _ = make(project, "tune", "PAPERMILL_ARGS=-p trials 4")
+    assert result.returncode == 0, result.stderr
+    assert (project / "reports" / "small" / "09_tuning.html").exists()
+    assert "notebooks/09_tuning.ipynb" in line and "-p best reports/tuned/small.yaml -p trials 4" in line

@@ -1,7 +1,7 @@
 # Everything runs in .venv, made from pyproject.toml. PYTHON=python3.11 chooses the interpreter it is made with.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env demo reports study early tune test test-faults test-cluster mutants lab lint
+.PHONY: help env demo reports study early tune test test-faults test-cluster mutants clean-cache lab lint
 
 # A line fails when any part of it does, not only the last.
 SHELL := /bin/bash
@@ -81,6 +81,9 @@ test-cluster: $(ENV)  ## a study on a Slurm of one node, started (and installed)
 mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and training: does a test notice? takes hours
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(SAMPLE)
+
+clean-cache: $(ENV)  ## delete what is only kept to save time (tokens, states for refits), and say what that frees
+	@$(BIN)/python -m fairkd cache clean
 
 lab: $(ENV)  ## JupyterLab on the notebooks; the demo first, which 03, 04 and 08 read, where there is none yet
 	@[ -e reports/demo/index.html ] || $(MAKE) --no-print-directory demo

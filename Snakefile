@@ -16,7 +16,9 @@ from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fairkd import provenance, runs
+from fairkd.data import load
 from fairkd.experiment import Profiled
+from fairkd.study.disk import needed
 from fairkd.study.early import EarlyStudy
 from fairkd.study.grid import Study
 from fairkd.study.plan import arguments, plan
@@ -28,6 +30,7 @@ SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for e
 CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())
 PUBLISH = ["reports/publish.py", "reports/markup.py", *map(str, Path("reports/template").glob("*.*"))]
 DONE = "reports/runs/.{name}.{what}.done"
+STUDIES = []  # experiments and their runs, as they are asked for
 GRIDS = {"05_study": "study", "07_early_exit": "early"}
 MORE = ["03_analysis", "04_figures", "08_examples"]
 
@@ -91,7 +94,10 @@ def planned(what):
     seeds = [experiment.seed] if what == "report" else asked(what).seeds
     students = {"report": lambda: experiment.students, "study": lambda: asked(what).methods}
     specs = students.get(what, lambda: asked(what).students)()
-    return plan(experiment, [(spec, seed) for seed in seeds for spec in specs])
+    found = plan(experiment, [(spec, seed) for seed in seeds for spec in specs])
+    if what != "report":
+        STUDIES.append((experiment, found))
+    return found
 
 
 def mark(name, what):
@@ -125,6 +131,12 @@ def made_before(student):
 def students():
     names = [spec.replace(" ", "") for spec in asked("report").experiment.students]
     return [f"{OUT}/02_student-{name}.ipynb" for name in names]
+
+
+onstart:
+    for experiment, wanted in STUDIES:
+        if not all(run.done for run in wanted.values()):
+            print(needed(experiment, load(experiment), wanted.values(), JOBS), flush=True)
 
 
 wildcard_constraints:

@@ -16,7 +16,9 @@ from fairkd.experiment import Experiment, Profiled, title
 from fairkd.figures import Figure
 from fairkd.runs import Run
 from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
+from fairkd.study.disk import needed
 from fairkd.study.frontier import refit_students
+from fairkd.study.plan import plan
 from fairkd.training import check, distil, models
 
 log = logging.getLogger("fairkd")
@@ -78,6 +80,9 @@ def run_grid(
     """
     splits = check_grid(experiment, students, seeds, refits)
     grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
+    planned = plan(experiment, [(spec, seed) for spec, _, seed in grid])
+    if disk := needed(experiment, splits, planned.values()):
+        log.info("%s", disk)
     found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
     with tqdm(grid, desc="students") as bar:
         for spec, given, seed in bar:

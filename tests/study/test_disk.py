@@ -1,0 +1,65 @@
+"""The disk that runs will take, against what they take."""
+
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+from fairkd import distil, fine_tune, load, runs
+from fairkd.study.disk import needed
+from fairkd.study.plan import plan
+
+
+def sizes(*patterns):
+    return sum(f.stat().st_size for pattern in patterns for f in runs.root().glob(f"reports/{pattern}") if f.is_file())
+
+
+def test_what_remains_is_no_less_than_weights_and_no_more_than_all_there_is(small):
+    given = small.vary(method="kd", student_epochs=1)
+    splits, grid = load(given), plan(given, [("kd", 0), ("refit", 0)]).values()
+    whole = needed(given, splits, grid)
+    assert needed(given, splits, plan(given, [("kd", 0), ("refit", 0), ("jtt", 0)]).values()).runs == 3 + 2
+    fine_tune(given)
+    left = needed(given, splits, grid)
+    assert (whole.runs, left.runs) == (3, 2) and left.kept < whole.kept
+    distil(given.student("refit"))
+    assert needed(given, splits, grid) is None
+    weights = sizes("runs/*/model/*.safetensors", "runs/*/posteriors.safetensors")
+    assert weights < whole.kept < sizes("runs/*/*", "runs/*/model/*", "cache/*/*")
+
+
+def test_the_states_of_all_layers_and_three_checkpoints_are_counted_for_each_run_at_a_time(small, monkeypatch):
+    given, written = small.vary(method="kd", student_epochs=1), []
+    splits = load(given)
+    fine_tune(given)
+    grid = plan(given, [("kd", 0), ("kd", 1)]).values()
+    one, two = (needed(given, splits, grid, at_once) for at_once in (1, 2))
+    assert two.meanwhile == 2 * one.meanwhile
+    remove = shutil.rmtree
+
+    def removed(path, **more):
+        written.append((Path(path).name, size(path)))
+        remove(path, **more)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    distil(given)
+    [states] = [taken for name, taken in written if name == "features"]
+    rows = len(splits.train) + len(splits.whole_evaluation) + len(splits.validation)
+    assert states == 2 * 4 * 16 * rows  # two layers of width 16, in float32
+    assert one.meanwhile >= states
+    [checkpoint] = [taken for name, taken in written if name.startswith("checkpoint")]
+    assert one.meanwhile < 3 * checkpoint  # which has its tokenizer and states of the run beside weights
+
+
+def size(folder):
+    return sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+
+
+def test_what_does_not_fit_is_said_with_what_to_do(small, monkeypatch):
+    splits, grid = load(small), plan(small, [("kd", 0)]).values()
+    assert str(needed(small, splits, grid)).startswith(
+        "2 runs to make: about 0.0 GB of disk, and 0.0 GB more meanwhile"
+    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: namedtuple("Usage", "free")(1000))
+    assert "0.0 GB are free. THIS WILL NOT FIT: make room" in str(needed(small, splits, grid))
+    monkeypatch.undo()
+    assert "FIT" not in str(needed(small, splits, grid))

@@ -18,7 +18,7 @@ def tuning(trials: pd.DataFrame, importances: pd.DataFrame, objective: str) -> F
     require(importances, "the importances", ["student", "parameter", "importance"])
     students, parameters = list(trials["student"].unique()), list(importances["parameter"].unique())
     looks = styles(students)
-    drawing, axes = canvas(2, 1, height=4.4 + 0.3 * len(parameters))
+    drawing, axes = canvas(2, 1, height=5.0 + 0.3 * len(parameters))
     above, below = axes.flat
     said, alt = [], []
     for student, part in trials.groupby("student", sort=False):

@@ -104,7 +104,7 @@ def write_profile(asked: Tuning, table: pd.DataFrame) -> Path:
     """Write the profile, with the best settings of every student as its students; the file."""
     best = best_entries(table)
     parameters = profile_parameters(asked.profile, asked.changes) | {"students": [*dict.fromkeys(best.values())]}
-    said = [f"{asked.profile}, tuned: of {asked.trials} settings of a student the best by {asked.objective}"]
+    said = [f"{asked.profile}, tuned: of {asked.trials} settings of a student the best by {asked.measured}"]
     for student, found in best.items():
         of = table[table["student"] == student]
         value, first = of.loc[of["entry"] == found, "value"].iloc[0], of["value"].iloc[0]

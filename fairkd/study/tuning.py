@@ -80,6 +80,11 @@ class Tuning(Profiled):
         """See `Profiled.entries`."""
         return self.students
 
+    @property
+    def measured(self) -> str:
+        """What a trial's value is; the larger the better."""
+        return self.objective.replace("smallest", "minus the")
+
     def check(self) -> Splits:
         """The data, loaded; students, the ends of the space and the storage are looked at.
 

@@ -117,6 +117,23 @@ def test_two_at_once_try_as_many_as_asked_for_and_no_setting_twice(tmp_path):
     assert len(one[0].trials) == 4
 
 
+def test_who_comes_too_late_for_the_last_trial_gives_it_up(tmp_path, monkeypatch):
+    (study, lies), (other, _) = begun(tmp_path), begun(tmp_path)
+    optimize, theirs = study.optimize, []
+
+    def late(objective, **options):  # the other process has asked just before this one does
+        theirs.append(other.ask())
+        theirs[0].set_user_attr("worker", ".alive.lock")
+        optimize(objective, **options)
+
+    monkeypatch.setattr(study, "optimize", late)
+    monkeypatch.setattr("fairkd.study.search.time.sleep", lambda _: other.tell(theirs[0], parabola(theirs[0])))
+    with FileLock(tmp_path / ".alive.lock"):
+        done = search.search(study, lies, parabola, 1, tmp_path)
+    assert [trial.number for trial in done] == [0] and len(theirs) == 1
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.FAIL]
+
+
 def test_what_a_killed_process_was_at_is_tried_again_and_what_a_living_one_is_at_is_not(tmp_path):
     study, lies = begun(tmp_path)
     left = study.ask()

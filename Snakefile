@@ -68,11 +68,14 @@ logger.addFilter(TimeLeft())
 
 @cache
 def asked(what):
-    """The parameters of "report", "study" or "early", as papermill reads its arguments."""
+    """The parameters of "report", "study", "early" or "tune", as papermill reads its arguments."""
     if not Path(PARAMS).is_file():
         known = ", ".join(sorted(path.stem for path in Path("params").glob("*.yaml")))
         raise WorkflowError(f"no profile {PARAMS}; there are: {known}")
-    kind = {"report": Profiled, "study": Study, "early": EarlyStudy}[what]
+    if what == "tune":
+        from fairkd.study.tuning import Tuning as kind  # here, since it takes Optuna half a second to load
+    else:
+        kind = {"report": Profiled, "study": Study, "early": EarlyStudy}[what]
     return kind.of({"profile": PARAMS} | given())
 
 
@@ -89,9 +92,9 @@ def given():
 
 @cache
 def planned(what):
-    """{name: run} of "report", "study" or "early"."""
+    """{name: run} of "report", "study", "early" or "tune", whose students are those that are varied."""
     experiment = asked(what).experiment
-    seeds = [experiment.seed] if what == "report" else asked(what).seeds
+    seeds = [experiment.seed] if what in ("report", "tune") else asked(what).seeds
     students = {"report": lambda: experiment.students, "study": lambda: asked(what).methods}
     specs = students.get(what, lambda: asked(what).students)()
     found = plan(experiment, [(spec, seed) for seed in seeds for spec in specs])
@@ -307,7 +310,7 @@ rule tuning:
     params:
         title="Tuning",
         more=f"-p best reports/tuned/{PROFILE}.yaml",
-        decided=lambda wildcards: [CODE, GIVEN, *keys()],
+        decided=lambda wildcards: [CODE, GIVEN, *planned("tune")],
     threads: SHARE
     shell:
         PAPERMILL

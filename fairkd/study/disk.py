@@ -2,7 +2,7 @@
 
 Of a trained model remain its weights, in float32, and tables. Meanwhile there are checkpoints, each with Adam's two
 means of every weight: two are kept, and a third is written before the oldest goes. While exits are fitted, the states
-of all layers on all rows lie on disk.
+of all layers on all rows lie on disk; in a training, those that the method's exits read.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from fairkd.experiment import Experiment
 from fairkd.study.plan import Planned
 from fairkd.training import models
 from fairkd.training.halving import halve
-from fairkd.weighting import Debiased
+from fairkd.weighting import Debiased, Rereads
 
 _NUMBER = 4  # bytes of a float32
 _CHECKPOINTS = 3 * 3  # of the weights' size
@@ -89,6 +89,8 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
     kept, meanwhile = _training(student, given.student_epochs, held)
     if given.weighting.reweights or isinstance(given.weighting, Debiased):
         kept += _WEIGHT * rows * given.student_epochs
+    if isinstance(given.weighting, Rereads):
+        meanwhile += len(given.weighting.layers) * states
     exits = _ROW * held * 2 * (depth + 1) + 2 * _NUMBER * depth * (student.config.hidden_size + 1) ** 2
     return kept + exits, max(meanwhile, depth * states)
 

@@ -131,7 +131,8 @@ class _EveryInstance(TrainerCallback):
         self.trainer, self.task, self.experiment, self.folder = trainer, task, experiment, folder
         self.method, self.exits = experiment.weighting, experiment.exits(len(task.splits.entry.labels))
         if isinstance(self.method, Rereads):
-            self.read = reading(experiment, task.splits, task.splits.train, task.tokenizer)
+            states = folder.with_name("features")  # of the run, which are not kept
+            self.read = reading(experiment, task.splits, task.splits.train, task.tokenizer, folder=states)
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Take up what is in force at the epoch that training resumes from."""

@@ -92,6 +92,7 @@ def _empty(shape: tuple[int, int], folder: Path | None, layer: int) -> Tensor:
     if folder is None:
         return torch.empty(shape)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"layer{layer}").unlink(missing_ok=True)  # whoever still reads what was there keeps it
     size = shape[0] * shape[1]
     with (folder / f"layer{layer}").open("wb") as file:  # a full disk is an error here, and the process's end later
         if hasattr(os, "posix_fallocate"):  # not on macOS

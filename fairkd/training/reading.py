@@ -1,6 +1,7 @@
 """What the exit of a method is fed: pooled states of the student on the text it reads, or a bag of its words."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -20,6 +21,7 @@ def reading(
     frame: pd.DataFrame,
     tokenizer: PreTrainedTokenizerBase,
     pooling: str | None = None,
+    folder: Path | None = None,
 ) -> Read:
     """What the exit of the experiment's method is fed on the rows of `frame`: a function of the student as it is.
 
@@ -27,6 +29,7 @@ def reading(
         frame: N rows of the splits.
         tokenizer: the student's.
         pooling: "cls" or "mean"; None is the experiment's, in training.
+        folder: where the states lie on disk as long as they are used; None holds them in memory.
 
     Returns:
         model -> {layer: (N, D)}; a bag of words, which no model changes, is layer 0.
@@ -38,4 +41,5 @@ def reading(
         return lambda model: {0: bag}
     tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length, columns)
     how = pooling or experiment.pooling
-    return lambda model: pooled_states(model, tokens, tokenizer, method.layers, how, bf16=experiment.bf16)
+    given = {"bf16": experiment.bf16, "folder": folder}
+    return lambda model: pooled_states(model, tokens, tokenizer, method.layers, how, **given)

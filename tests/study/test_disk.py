@@ -5,6 +5,7 @@ from collections import namedtuple
 from pathlib import Path
 
 from fairkd import distil, fine_tune, load, runs
+from fairkd.study import disk
 from fairkd.study.disk import needed
 from fairkd.study.plan import plan
 
@@ -37,21 +38,25 @@ def test_the_states_of_all_layers_and_three_checkpoints_are_counted_for_each_run
     remove = shutil.rmtree
 
     def removed(path, **more):
-        written.append((Path(path).name, size(path)))
+        written.append((Path(path).name, size(path), size(path, "model.safetensors")))
         remove(path, **more)
 
     monkeypatch.setattr(shutil, "rmtree", removed)
     distil(given)
-    [states] = [taken for name, taken in written if name == "features"]
+    [states] = [taken for name, taken, _ in written if name == "features"]
     rows = len(splits.train) + len(splits.whole_evaluation) + len(splits.validation)
     assert states == 2 * 4 * 16 * rows  # two layers of width 16, in float32
-    assert one.meanwhile >= states
-    [checkpoint] = [taken for name, taken in written if name.startswith("checkpoint")]
-    assert one.meanwhile < 3 * checkpoint  # which has its tokenizer and states of the run beside weights
+    [[checkpoint, weights]] = [taken for name, *taken in written if name.startswith("checkpoint")]
+    assert 3 * 2 * weights < one.meanwhile < 3 * checkpoint  # which has more beside weights and their means
+    longer = given.vary(student_epochs=2)
+    *_, plain, reads = plan(longer, [("kd", 2), ("avcs@2", 2)]).values()
+    assert needed(longer, splits, [reads]).meanwhile == needed(longer, splits, [plain]).meanwhile + states
+    monkeypatch.setattr(disk, "_CHECKPOINTS", 0)
+    assert needed(longer, splits, [plain]).meanwhile == states
 
 
-def size(folder):
-    return sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
+def size(folder, name="*"):
+    return sum(f.stat().st_size for f in Path(folder).rglob(name) if f.is_file())
 
 
 def test_what_does_not_fit_is_said_with_what_to_do(small, monkeypatch):

@@ -122,6 +122,14 @@ def test_pooled_states_are_the_models_own_hidden_states(small, rows, name):
             torch.testing.assert_close(states["mean"][layer][row], hidden[layer][0].mean(0), atol=1e-5, rtol=1e-4)
 
 
+def test_states_on_disk_are_those_in_memory_and_outlive_the_next_reading(small, rows, tmp_path):
+    tokens, tokenizer = rows
+    first, second = load_student(small, LABELS), load_teacher(small, LABELS)
+    kept = [pooled_states(model, tokens, tokenizer, [1], folder=tmp_path)[1] for model in (first, second)]
+    for model, states in zip((first, second), kept, strict=True):
+        assert torch.equal(states, pooled_states(model, tokens, tokenizer, [1])[1])
+
+
 def test_the_forward_pass_stops_at_the_deepest_layer_asked_for(small, rows):
     tokens, tokenizer = rows
     model = load_teacher(small, LABELS)

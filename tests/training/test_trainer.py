@@ -1,6 +1,7 @@
 """What the trainer is told, and when a training is stopped: without training anything."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import TrainingArguments
 from fairkd import distil, runs
 from fairkd.training import callbacks, trainer
 from fairkd.training.callbacks import Finite
+from fairkd.training.student import train_student
 from fairkd.training.trainer import training_arguments
 from fairkd.weighting.loss import distillation_terms
 
@@ -73,6 +75,20 @@ def test_a_long_epoch_is_stopped_within_a_hundred_steps(small):
 
 def test_features_that_are_not_finite_stop_the_training(small, monkeypatch):
     spoilt = {2: torch.full((240, 16), math.nan)}
-    monkeypatch.setattr(callbacks, "reading", lambda *given: lambda model: spoilt)
+    monkeypatch.setattr(callbacks, "reading", lambda *given, **more: lambda model: spoilt)
     with pytest.raises(FloatingPointError, match=r"layer 2 after epoch 1 are not finite: .*learning_rate"):
         distil(small)
+
+
+def test_the_states_that_a_training_reads_lie_on_disk_meanwhile(small, monkeypatch):
+    where, original = [], callbacks._EveryInstance.features
+
+    def features(self, model, epoch):
+        states = original(self, model, epoch)
+        where.extend(Path(phi.untyped_storage().filename) for phi in states.values())
+        assert all(file.stat().st_size == 240 * 16 * 4 for file in where)
+        return states
+
+    monkeypatch.setattr(callbacks._EveryInstance, "features", features)
+    train_student(small)
+    assert [file.name for file in where] == ["layer1", "layer1"] and not any(file.exists() for file in where)

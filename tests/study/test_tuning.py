@@ -152,13 +152,17 @@ def test_what_a_killed_process_was_at_is_tried_again_and_what_a_living_one_is_at
 
 def test_what_was_interrupted_is_tried_again(tmp_path):
     def interrupted(trial):
-        trial.suggest_float("x", -1, 1)
-        raise KeyboardInterrupt
+        value = parabola(trial)
+        if trial.number:
+            raise KeyboardInterrupt
+        return value
 
+    study, _ = begun(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        search.search(*begun(tmp_path), interrupted, 2, tmp_path)
-    done = search.search(*begun(tmp_path), parabola, 2, tmp_path)
-    assert [trial.number for trial in done] == [1, 2] and settings(done)[0] == 0.5
+        search.search(*begun(tmp_path), interrupted, 3, tmp_path)
+    done = search.search(*begun(tmp_path), parabola, 3, tmp_path)
+    assert [trial.number for trial in done] == [0, 2, 3]
+    assert done[1].params == study.trials[1].params and done[1].user_attrs["tries"] == 2
 
 
 def test_settings_that_kill_their_process_are_given_up(tmp_path):

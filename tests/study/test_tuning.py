@@ -243,6 +243,14 @@ def test_a_trial_reports_every_epoch_and_is_pruned(asked, monkeypatch):
     assert told == [(value, epoch) for value in (9, 8, 7, 6) for epoch in (1, 2, 3)] + [(5, 1), (5, 2), (4, 1), (4, 2)]
 
 
+def test_a_trial_that_was_ended_early_is_never_the_best():
+    name = {"user_attrs": {"student": "kd"}}
+    ended = optuna.create_trial(state=TrialState.PRUNED, intermediate_values={1: 0.4, 2: 0.9}, **name)
+    table = tuned.trial_table({"kd": [ended, optuna.create_trial(value=0.5, **name), ended]})
+    assert table["value"].tolist() == [0.9, 0.5, 0.9]
+    assert table["best"].isna().tolist() == [True, False, False] and table["best"].tolist()[1:] == [0.5, 0.5]
+
+
 def test_a_diverged_training_counts_and_is_never_the_best(asked, monkeypatch):
     splits = asked.check()
     monkeypatch.setattr(tuning, "made", diverged)

@@ -95,7 +95,7 @@ def test_a_search_that_is_killed_and_begun_again_tries_the_same(tmp_path, storag
     broken_off(*begun(tmp_path, storage=storage))
     again = search.search(*begun(tmp_path, storage=storage), parabola, 8, tmp_path)
     assert settings(again) == settings(whole)
-    assert [trial.number for trial in again] == [0, 1, 2, *range(4, 9)]
+    assert [trial.number for trial in again] == [0, 1, 2, *range(4, 9)] and again[3].user_attrs["tries"] == 2
     assert settings(search.search(*begun(tmp_path, "other", seed=1), parabola, 3, tmp_path)) != settings(whole)[:3]
 
 

@@ -104,13 +104,17 @@ def check_grid(experiment: Experiment, students: list[str], seeds: list[int], re
 
 
 def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:
-    """All students of a grid side by side, compared with `kd` and with the first `dedier`; the teacher heads it."""
+    """All students of a grid side by side; the teacher heads them.
+
+    Compared with `kd`, with the first `dedier`, and with each `dedier` that a `laplace` student is but for Laplace.
+    """
     tables = {
         title(spec): {seed: run.table("predictions") for seed, run in of_seed.items()}
         for spec, of_seed in found.items()
     }
     dedier = [spec for spec in found if spec.startswith("dedier")]
-    compared = compare(tables, ["kd", *dedier[:1]], attribute=attribute)
+    same = [spec for spec in dedier if spec.replace("dedier", "laplace", 1) in found]
+    compared = compare(tables, list(dict.fromkeys(["kd", *dedier[:1], *same])), attribute=attribute)
     table = next(iter(next(iter(tables.values())).values()))
     teacher = compare({"teacher": {0: table}}, [], model="teacher", attribute=attribute).report
     return replace(compared, report=pd.concat([teacher, compared.report], ignore_index=True))

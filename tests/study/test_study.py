@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,6 +152,26 @@ def test_a_report_for_reading_and_of_record(tables, project):
     assert asked.write({"report": found.report}, {}, Experiment()) == ["parameters.yaml", "report.csv"]
     again = pd.read_csv(project / "reports/record/x/report.csv")
     np.testing.assert_allclose(again["value"], found.report["value"], rtol=1e-5)
+
+
+def test_students_are_compared_with_kd_the_first_dedier_and_the_dedier_of_every_laplace(tables):
+    """The teacher, of which there is one, heads the report."""
+
+    @dataclass
+    class Finished:
+        of_seed: pd.DataFrame
+
+        def table(self, name):
+            answers = self.of_seed.filter(like="student_prob_")
+            return self.of_seed.join(answers.rename(columns=lambda column: column.replace("student", "teacher")))
+
+    specs = ["kd", "dedier@1", "dedier@2", "dedier@6,place=refit", "laplace@6,place=refit", "laplace@5"]
+    found = {spec: {seed: Finished(of_seed) for seed, of_seed in tables["kd"].items()} for spec in specs}
+    compared = study.comparison(found, "negation")
+    assert list(compared.report["student"].unique()) == ["teacher", *specs]
+    pairs = compared.differences[["student", "baseline"]].drop_duplicates()
+    assert set(pairs["baseline"]) == {"kd", "dedier@1", "dedier@6,place=refit"}
+    assert (pairs["baseline"] == "kd").sum() == len(specs) - 1
 
 
 def test_titles_mark_what_reads_group_labels():

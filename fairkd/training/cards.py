@@ -96,7 +96,8 @@ def _made(experiment: Experiment, role: str) -> str:
     method = experiment.weighting
     learnt = "distilled from a teacher" if method.uses_teacher else "trained on the labels, without a teacher"
     after = " Its last layer was fitted anew afterwards." if method.refits_head else ""
-    return f"A student, {learnt}. Method `{experiment.method}`: {method.description}.{after}"
+    told = f": {method.description}" if method.description else ""
+    return f"A student, {learnt}. Method `{experiment.method}`{told}.{after}"
 
 
 def _table(splits: Splits, reports: dict[str, pd.DataFrame]) -> str:

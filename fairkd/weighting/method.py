@@ -28,7 +28,7 @@ class Method(Parameters):
     """
 
     name: ClassVar[str]
-    description: ClassVar[str]
+    description: ClassVar[str] = ""
     reads_groups: ClassVar[bool] = False
 
     @property

@@ -99,7 +99,7 @@ def test_every_public_function_is_offered_and_drawn(drawn):
         for module in (margins, run, study, early)
     )
     assert sorted(drawn) == sorted(of_margins | of_run)
-    assert set(figures.__all__) == of_margins | of_run | of_study | of_early | {"Figure", "Words", "frontier"}
+    assert set(figures.__all__) == of_margins | of_run | of_study | of_early | {"Figure", "Words", "frontier", "tuning"}
 
 
 def test_shown_in_a_notebook_a_figure_is_an_image_with_an_alt_text_and_a_caption(drawn):

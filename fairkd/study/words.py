@@ -22,10 +22,10 @@ def findings(compared: Comparison, lost: str, plain: str) -> Words:
     """
     report, differences = compared.report.set_index(["student", "row"]), compared.differences
     told = readable(report)
-    loses = report["high"][plain, lost] < report["low"]["teacher", lost]
+    loses = report["high"][plain, lost] < report["low"][plain, "average"]
     items = [
-        f"- `{plain}` **{'loses' if loses else 'does not lose'} {lost}**: {told[plain, lost]}, its teacher "
-        f"{told['teacher', lost]}; on average {told[plain, 'average']} and {told['teacher', 'average']}."
+        f"- `{plain}` **{'loses' if loses else 'does not lose'} {lost}**: {told[plain, lost]}, on average "
+        f"{told[plain, 'average']}; its teacher has {told['teacher', lost]} and {told['teacher', 'average']}."
     ]
     of_plain = differences[differences["baseline"] == plain]
     for row, where in ((lost, "in that group"), ("average", "on average")):

@@ -46,6 +46,7 @@ $(ENV): pyproject.toml
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[test]'
 	@$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (ipykernel)" \
+	  --frozen_modules \
 	  $(foreach name,$(TUNED),--env $(name) $($(name))) >/dev/null
 	@touch $@
 

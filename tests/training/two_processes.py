@@ -7,6 +7,7 @@ The students are made, then a third begins, in whose training the second process
 
 import logging
 import sys
+import traceback
 
 import torch
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -21,6 +22,14 @@ def fail_in_the_second(self, args, state, control, **kwargs):
 
 
 def train(profile, *students):
+    try:
+        train_all(profile, students)
+    except Exception:
+        traceback.print_exc()  # as a process of torchrun does; the launcher tells of the one that it saw first
+        raise
+
+
+def train_all(profile, students):
     for student in students:
         made = distil(Experiment.from_file(profile, student=student))
         print(f"seed {torch.initial_seed()}\n" + (f"made {made.folder}\n" if ranks.first() else ""), end="", flush=True)

@@ -88,7 +88,7 @@ clean-cache: $(ENV)  ## delete what is only kept to save time (tokens, states fo
 
 lab: $(ENV)  ## JupyterLab on the notebooks; the demo first, which 03, 04 and 08 read, where there is none yet
 	@[ -e reports/demo/index.html ] || $(MAKE) --no-print-directory demo
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks $(if $(filter 0,$(shell id -u)),--allow-root)  # as in a container
 
 lint: $(ENV)  ## ruff over code and notebooks
 	$(BIN)/ruff check

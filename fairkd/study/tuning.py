@@ -5,7 +5,6 @@ asked for by that name. How settings are searched for is in `search`.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,14 +19,13 @@ from fairkd.data import Splits
 from fairkd.experiment import Experiment, Profiled, read_student
 from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed, nearest
-from fairkd.runs import Run
 from fairkd.study.asked import Entries, Record, belonging, write_record
 from fairkd.study.grid import check_grid
 from fairkd.study.search import Numbered, opened, place_of, search
 from fairkd.study.selection import SELECTIONS, chosen
 from fairkd.study.space import distributions, drawn, ends, entry, nearest_to, tunable
-from fairkd.training import models, student_name, train_student
-from fairkd.training.refit import refit_student
+from fairkd.training import models, student_name
+from fairkd.training.finished import made
 
 log = logging.getLogger("fairkd")
 
@@ -159,13 +157,6 @@ def tune(asked: Tuning, splits: Splits) -> dict[str, list[FrozenTrial]]:
         )
         found[spec] = search(study, storage, _Objective(asked, spec, space, splits), asked.trials, folder())
     return found
-
-
-def made(experiment: Experiment, splits: Splits, after_epoch: Callable[[int, pd.DataFrame], None] | None = None) -> Run:
-    """The run of a student's training or refit, without its exits: found, or made now; see `train_student`."""
-    if experiment.weighting.refits_head:
-        return refit_student(experiment, splits=splits)
-    return train_student(experiment, splits=splits, after_epoch=after_epoch)
 
 
 class _Objective:

@@ -34,7 +34,7 @@ def findings(compared: Comparison, lost: str, plain: str) -> Words:
     same = differences["baseline"] == differences["student"].str.replace("laplace", "dedier", n=1)
     pairs = differences[same & differences["student"].str.startswith("laplace")]
     for (student, baseline), pair in pairs.groupby(["student", "baseline"], sort=False):
-        rows = pair.assign(student=student).set_index("row", drop=False)
+        rows = pair.set_index("row")
         items.append(
             f"- **What Laplace adds**, `{student}` minus `{baseline}`: in that group {_difference(rows.loc[lost])}, on "
             f"average {_difference(rows.loc['average'])}."

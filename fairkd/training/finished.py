@@ -6,6 +6,7 @@ Runs of their own: another posterior, predictive or subset of the evaluation row
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,14 @@ def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
     """
     splits = check(experiment) if splits is None else splits
     teacher = fine_tune(experiment, splits=splits)
-    made = refit_student if experiment.weighting.refits_head else train_student
-    return _read_exits(experiment, splits, teacher, made(experiment, splits=splits))
+    return _read_exits(experiment, splits, teacher, made(experiment, splits))
+
+
+def made(experiment: Experiment, splits: Splits, after_epoch: Callable[[int, pd.DataFrame], None] | None = None) -> Run:
+    """The run of a student's training or refit, without its exits: found, or made now; see `train_student`."""
+    if experiment.weighting.refits_head:
+        return refit_student(experiment, splits=splits)
+    return train_student(experiment, splits=splits, after_epoch=after_epoch)
 
 
 def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: Run) -> Run:

@@ -197,12 +197,12 @@ def make(
         if files.damage(folder):
             _explain_new(kind, identity)
             _clear(folder)
-            start = time.perf_counter()
+            start, commit = time.perf_counter(), provenance.commit(_CHECKOUT)  # a checkout may move on meanwhile
             if together:
                 ranks.told(lambda: True)
             with nullcontext() if together else ranks.apart():
                 compute(folder)
-                made = {"processes": ranks.count(), "commit": provenance.commit(_CHECKOUT)}
+                made = {"processes": ranks.count(), "commit": commit}
             made |= {"seconds": round(time.perf_counter() - start, 1), "peak_memory_gib": round(_peak_gib(), 2)}
             _write_stated(folder, identity, provenance.machine() | made)
             files.write_manifest(folder, _lasting(folder))

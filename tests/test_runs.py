@@ -42,6 +42,13 @@ def test_a_run_says_what_made_it(project):
     assert "metrics.json" in json.loads((run.folder / "manifest.json").read_text())
 
 
+def test_the_commit_is_the_one_that_was_checked_out_when_it_began(project, monkeypatch):
+    now = ["before"]
+    monkeypatch.setattr(provenance, "commit", lambda root: now[0])
+    made = runs.make("demo", runs.identity({}, "fairkd.runs"), lambda folder: now.__setitem__(0, "after"))
+    assert made.provenance["commit"] == "before"
+
+
 def test_a_failure_keeps_what_was_computed_and_is_taken_up_again(project):
     def fail(folder: Path):
         (folder / "checkpoint-1").mkdir()

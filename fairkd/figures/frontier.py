@@ -6,28 +6,29 @@ from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, st
 
 
 def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_means") -> Figure:
-    """A line for each student through its betas up to its highest worst group, and a mark for each that has none.
+    """A line for each student through its settings up to its highest worst group, and a mark for each that has none.
 
     Args:
-        points: columns student, beta, row, value, as `study.frontier_points` has it.
+        points: columns student, parameter, setting, row, value, as `study.frontier_points` has it.
         marks: columns student, row, value, as `evaluation.compare` has it; drawn as points with their names.
         row: what is drawn upwards; "average" is drawn across.
     """
-    require(points, "the points", ["student", "beta", "row", "value"])
+    require(points, "the points", ["student", "parameter", "setting", "row", "value"])
     require(marks, "the marks", ["student", "row", "value"])
     drawing, axes = canvas(1, 1, height=5.0)
-    ax, said, best = axes.flat[0], [], {}
+    ax, said, best, reached = axes.flat[0], [], {}, {}
     names, shared = short_names(list(points["student"].unique()))
     looks, ends = {names[student]: look for student, look in styles(list(names)).items()}, {}
     for student, part in points.groupby(points["student"].map(names), sort=False):
-        wide = part.pivot_table(index="beta", columns="row", values="value")
+        wide, parameter = part.pivot_table(index="setting", columns="row", values="value"), part["parameter"].iloc[0]
         top = wide[row].idxmax()
         kept = wide.loc[:top]  # sharper weights lose both
         ax.plot(kept["average"], kept[row], markersize=5, linewidth=1.2, label=student, **looks[student])
         best[student], ends[student] = wide.loc[top], (wide["average"][top], wide[row][top])
+        reached[student] = f"{parameter} {top:g}"
         said.append(
             f"{student} from {wide[row].iloc[0]:.3f} at average {wide['average'].iloc[0]:.3f} to {wide[row][top]:.3f} "
-            f"at {wide['average'][top]:.3f} (beta {top:g})"
+            f"at {wide['average'][top]:.3f} ({reached[student]})"
         )
     for student, part in marks.groupby("student", sort=False):
         at = part.set_index("row")["value"]
@@ -38,13 +39,13 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     name_ends(ax, ends, looks)
     highest = max(best, key=lambda student: best[student][row])
     caption = Words(
-        f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at beta = "
-        f"{best[highest].name:g}, at an average of {best[highest]['average']:.3f}."
+        f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at "
+        f"{reached[highest]}, at an average of {best[highest]['average']:.3f}."
         + (f" All lines: {', '.join(shared)}." if shared else "")
     )
     table = pd.concat([points, marks])
-    table = table.loc[table["row"].isin(["average", row]), ["student", "beta", "row", "value"]]
-    return Figure(drawing, "Frontier of a refit", caption, f"Worst group as beta grows: {'; '.join(said)}.", table)
+    table = table.loc[table["row"].isin(["average", row]), ["student", "parameter", "setting", "row", "value"]]
+    return Figure(drawing, "Frontier of a refit", caption, f"Worst group as weights sharpen: {'; '.join(said)}.", table)
 
 
 def short_names(students: list[str]) -> tuple[dict[str, str], list[str]]:

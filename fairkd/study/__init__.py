@@ -5,7 +5,7 @@ Here finished runs are read and set side by side; what trains one is below. No f
 
 from fairkd.study.circumstances import circumstances, differing
 from fairkd.study.early import EarlyStudy, early_seconds, held_out, margin_ranks
-from fairkd.study.frontier import frontier, frontier_choices, frontier_points
+from fairkd.study.frontier import SHARPNESS, frontier, frontier_choices, frontier_points
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
@@ -13,6 +13,7 @@ from fairkd.study.words import findings, in_words
 
 __all__ = [
     "SELECTIONS",
+    "SHARPNESS",
     "EarlyStudy",
     "Study",
     "chosen",

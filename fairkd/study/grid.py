@@ -32,7 +32,7 @@ class Study(Profiled):
         description="the students",
     )
     seeds: Seeds = Field([0], description="training seeds of every student")
-    refits: Entries = Field(["dedier@3", "dedier@6"], description="refits whose frontier is drawn; [] for none")
+    refits: Entries = Field(["dedier@3", "dedier@6"], description="refits tried at eight settings each; [] for none")
     record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("changes")

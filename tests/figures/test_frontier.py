@@ -6,10 +6,11 @@ from fairkd import figures
 
 def long(student, beta, average, worst):
     rows = {"average": average, "worst_of_means": worst}
-    return [{"student": student, "beta": beta, "row": row, "value": value} for row, value in rows.items()]
+    shared = {"student": student, "parameter": "beta", "setting": beta}
+    return [shared | {"row": row, "value": value} for row, value in rows.items()]
 
 
-def test_a_line_a_student_through_its_betas_and_a_mark_for_each_other():
+def test_a_line_a_student_through_its_settings_and_a_mark_for_each_other():
     of_a = [*long("a", 2.0, 0.7, 0.5), *long("a", 0.0, 0.8, 0.3), *long("a", 8.0, 0.4, 0.1)]  # 8 loses both
     points = pd.DataFrame([*of_a, *long("b", 0.0, 0.8, 0.4)])
     marks = pd.DataFrame([*long("dfr", None, 0.75, 0.6)])
@@ -20,8 +21,8 @@ def test_a_line_a_student_through_its_betas_and_a_mark_for_each_other():
     assert (
         "a from 0.300 at average 0.800 to 0.500 at 0.700 (beta 2)" in figure.alt and "dfr 0.600 at 0.750" in figure.alt
     )
-    with pytest.raises(ValueError, match="the points lacks the columns beta"):
-        figures.frontier(points.drop(columns="beta"), marks)
+    with pytest.raises(ValueError, match="the points lacks the columns setting"):
+        figures.frontier(points.drop(columns="setting"), marks)
 
 
 def test_what_all_lines_share_is_said_once():

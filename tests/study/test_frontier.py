@@ -1,4 +1,4 @@
-"""The frontier of a refit: each point is the refit that a student of that beta is."""
+"""The settings of a refit: each point is the refit that a student of that setting is."""
 
 import numpy as np
 import pandas as pd
@@ -7,32 +7,49 @@ import pytest
 from fairkd import ParameterError, study
 from fairkd.data import load
 from fairkd.evaluation import class_probabilities
-from fairkd.study.frontier import BETAS
+from fairkd.study.frontier import SETTINGS
 from fairkd.study.selection import class_difference
 from fairkd.training.refit import refit_student
 
 SPEC = "dedier@1,exit_reads=hypothesis"
 
 
-@pytest.mark.parametrize("shape", ["exponential", "linear"])
-def test_a_point_is_the_refit_of_its_beta(small, shape):
-    spec = f"{SPEC},shape={shape}"
+@pytest.mark.parametrize(
+    ("spec", "parameter", "setting"),
+    [
+        (SPEC, "beta", 3.0),
+        (f"{SPEC},shape=linear,permute_weights=true", "beta", 3.0),
+        ("avcs@2", "beta", 2.0),
+        ("jtt,jtt_epochs=1", "jtt_factor", 10.0),
+        ("afr,refit_on=training,head_prior_precision=1.0", "gamma", 4.0),
+        ("dfr", "head_prior_precision", 30.0),
+        (f"{SPEC},shape=inverse", "head_prior_precision", 30.0),  # which has no beta
+    ],
+)
+def test_a_point_is_the_refit_of_its_setting(small, spec, parameter, setting):
+    small = small.vary(method="kd", student_epochs=1)
     found = study.frontier(small, [spec], [1])[spec][1]
-    assert found["beta"].unique().tolist() == list(BETAS)
-    experiment = small.student(f"{spec},beta=3.0,place=refit").vary(seed=1)
+    assert found["setting"].unique().tolist() == list(SETTINGS[parameter]) and set(found["parameter"]) == {parameter}
+    experiment = small.student(f"{spec},{parameter}={setting},place=refit").vary(seed=1)
     run = refit_student(experiment, splits=load(experiment))
-    ours = found[(found["beta"] == 3) & (found["split"] == "evaluation")].set_index("id").sort_index()
+    ours = found[(found["setting"] == setting) & (found["split"] == "evaluation")].set_index("id").sort_index()
     theirs = run.table("predictions").set_index("id").sort_index()
     np.testing.assert_allclose(class_probabilities(ours, "student"), class_probabilities(theirs, "student"), atol=1e-5)
+    others = found[found["split"] == "evaluation"].groupby("setting")["student_prob_0"].mean()
+    assert others.nunique() == len(others)  # so that another setting's point would not pass for this one
     points = study.frontier_points({spec: {1: found}}, "negation")
-    assert set(points["beta"]) == set(BETAS) and set(points["student"]) == {spec}
+    assert set(points["setting"]) == set(SETTINGS[parameter]) and set(points["student"]) == {spec}
 
 
-def test_what_has_no_frontier_is_refused(small):
-    with pytest.raises(ParameterError, match="refits, 'jtt': a frontier needs a method that has a beta"):
-        study.frontier(small, ["jtt"], [0])
-    with pytest.raises(ParameterError, match="shape = 'inverse' has no beta"):
-        study.frontier(small, ["dedier@1,shape=inverse"], [0])
+def test_all_refits_have_the_same_number_of_settings():
+    assert {len(settings) for settings in SETTINGS.values()} == {8}
+
+
+def test_what_cannot_be_refitted_and_judged_is_refused(small):
+    with pytest.raises(ParameterError, match="refits, 'confreg@1': has no weights that a refit could use"):
+        study.frontier(small, ["confreg@1"], [0])
+    with pytest.raises(ParameterError, match="refits, 'afr': is refitted on the validation rows that choose"):
+        study.frontier(small, ["afr"], [0])
 
 
 def swept(right):
@@ -44,7 +61,7 @@ def swept(right):
                 label, negated = i % 2, i > 1
                 prob = 0.9 if (label == 1) == ok else 0.1
                 row = {"id": f"{i}", "label": label, "negation": negated, "group": f"{label}, {negated}"}
-                row |= {"importance": 1.0, "split": split, "beta": beta}
+                row |= {"importance": 1.0, "split": split, "parameter": "beta", "setting": beta}
                 rows.append(row | {"student_prob_0": 1 - prob, "student_prob_1": prob})
     table = pd.DataFrame(rows)
     return table.assign(group=pd.Categorical(table["group"]))
@@ -53,9 +70,10 @@ def swept(right):
 def test_each_rule_keeps_what_it_says():
     # At 0 all rows but one are right; at 2 the two wrong ones are of both classes.
     table = swept({0.0: [True, True, True, False], 2.0: [True, False, False, True]})
-    assert study.chosen(table, "validation average", "negation", "beta") == 0
-    assert study.chosen(table, "smallest class difference", "negation", "beta") == 2
-    assert class_difference(table[(table["beta"] == 0) & (table["split"] == "validation")]) == 0.5
+    assert study.chosen(table, "validation average", "negation", "setting") == 0
+    assert study.chosen(table, "smallest class difference", "negation", "setting") == 2
+    assert class_difference(table[(table["setting"] == 0) & (table["split"] == "validation")]) == 0.5
     choices = study.frontier_choices({SPEC: {0: table, 1: table}}, "negation")
-    betas = choices.groupby("selection")["betas"].first()
-    assert betas["smallest class difference"] == "2 2" and betas["validation average"] == "0 0"
+    settings = choices.groupby("selection")["settings"].first()
+    assert settings["smallest class difference"] == "2 2" and settings["validation average"] == "0 0"
+    assert set(choices["parameter"]) == {"beta"}

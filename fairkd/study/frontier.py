@@ -17,13 +17,13 @@ from fairkd.evaluation import compare
 from fairkd.experiment import Experiment, read_student, title
 from fairkd.parameters import ParameterError
 from fairkd.runs import Run
-from fairkd.study.selection import SELECTIONS, chosen, evaluated_at
+from fairkd.study.selection import BY_EXIT, SELECTIONS, chosen, evaluated_at
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.refit import Finished, given_weights, refitted_head
 from fairkd.training.student import student_name, train_student
 from fairkd.weighting import METHODS, Early, Lifted
-from fairkd.weighting.method import Method
+from fairkd.weighting.method import Method, ReadsExit
 
 log = logging.getLogger("fairkd")
 
@@ -47,7 +47,8 @@ def frontier(experiment: Experiment, students: list[str], seeds: list[int]) -> d
         seeds: of the plain students.
 
     Returns:
-        Of each the columns `parameter`, the name in `SETTINGS`, and `setting`, its value, beside those of predictions.
+        Of each the columns `parameter`, the name in `SETTINGS`, and `setting`, its value, beside those of predictions;
+        of a method with an exit also `exit_right`, whether that is right of a validation row.
 
     Raises:
         ParameterError: see `refit_students`.
@@ -103,20 +104,27 @@ def frontier_points(found: dict[str, dict[int, pd.DataFrame]], attribute: str) -
 
 
 def frontier_choices(found: dict[str, dict[int, pd.DataFrame]], attribute: str) -> pd.DataFrame:
-    """Every student at the setting that each rule keeps of a seed.
+    """Every student at the setting that each rule keeps of a seed; `BY_EXIT` only of those that have one.
 
     Returns:
         Columns student, selection, parameter, settings (of the seeds in their order), row, value, low, high.
     """
     parts = []
-    for rule in [rule for rule in SELECTIONS if rule != "last epoch"]:
+    for rule in [*(rule for rule in SELECTIONS if rule != "last epoch"), BY_EXIT]:
+        judged = {
+            spec: of_seed
+            for spec, of_seed in found.items()
+            if rule != BY_EXIT or all("exit_right" in table for table in of_seed.values())
+        }
+        if not judged:
+            continue
         kept = {
             spec: {seed: chosen(table, rule, attribute, "setting") for seed, table in of_seed.items()}
-            for spec, of_seed in found.items()
+            for spec, of_seed in judged.items()
         }
         tables = {
             title(spec): {seed: evaluated_at(table, "setting", kept[spec][seed]) for seed, table in of_seed.items()}
-            for spec, of_seed in found.items()
+            for spec, of_seed in judged.items()
         }
         report = compare(tables, [], attribute=attribute, n_boot=0).report
         settings = {title(spec): " ".join(f"{value:g}" for value in of_seed.values()) for spec, of_seed in kept.items()}
@@ -139,12 +147,24 @@ def _swept(experiment: Experiment) -> Run:
             one = experiment.vary(**{name: setting})
             exit = refitted_head(one, student, "train", one.weighting.applied(weights_at(setting), one.seed))
             parts.append(student.asked(exit).assign(parameter=name, setting=setting))
-        files.write_table(folder / "frontier.parquet", pd.concat(parts, ignore_index=True))
+        table = pd.concat(parts, ignore_index=True)
+        if isinstance(experiment.weighting, ReadsExit) and len(splits.validation):
+            right = table["id"].map(_exit_right(experiment, student))
+            table["exit_right"] = right.where(table["split"] == "validation").astype("boolean")
+        files.write_table(folder / "frontier.parquet", table)
 
     # Named without the value, which the settings take the place of.
     parameters = {"student": student_name(experiment.vary(**{name: SETTINGS[name][-1]})), name: list(SETTINGS[name])}
     with models.quiet(), arithmetic(experiment):
         return runs.make("frontier", runs.identity(parameters, __name__), compute)
+
+
+def _exit_right(experiment: Experiment, student: Finished) -> pd.Series:
+    """Whether the method's exit, fitted on the training rows, is right of each validation row, by id."""
+    fitted, asked = ([*student.read(rows).values()][-1] for rows in ("train", "validation"))
+    head = experiment.exits(len(student.splits.labels)).head(fitted, student.labels("train"))
+    right = head.logits(asked).argmax(-1) == student.labels("validation")
+    return pd.Series(right.numpy(), index=student.splits.validation["id"])
 
 
 def _weights(experiment: Experiment, student: Finished, name: str) -> Callable[[float], Tensor]:

@@ -35,20 +35,31 @@ SELECTIONS: dict[str, Callable[[pd.DataFrame, str], float] | None] = {
 }
 
 
+# For refits weighed by an exit: what it errs on stands for the groups, whose labels nobody reads.
+BY_EXIT = "validation worst by exit"
+_RULES = SELECTIONS | {BY_EXIT: lambda rows, attribute: worst_by_exit(rows)}
+
+
+def worst_by_exit(rows: pd.DataFrame) -> float:
+    """The lowest accuracy of a student over label x whether the exit is right, the column `exit_right`."""
+    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
+    return float(pd.Series(right, index=rows.index).groupby([rows["label"], rows["exit_right"]]).mean().min())
+
+
 def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", among: str = "epoch") -> float:
-    """The epoch (or other setting) that one of `SELECTIONS` would keep; of equals the better average, then the first.
+    """The epoch (or other setting) that a rule would keep; of equals the better average, then the first.
 
     Args:
         table: predictions of a student, with the columns `split` and `among`; a run's table "epochs".
-        selection: a rule; "last epoch" is the largest.
+        selection: one of `SELECTIONS`, of which "last epoch" is the largest; or `BY_EXIT`, which reads `exit_right`.
         among: the column of what is chosen.
 
     Raises:
         ValueError: an unknown selection, or one that needs validation rows where there are none.
     """
-    if selection not in SELECTIONS:
-        raise ValueError(f"selection is {selection!r}; choose one of {', '.join(SELECTIONS)}")
-    rule = SELECTIONS[selection]
+    if selection not in _RULES:
+        raise ValueError(f"selection is {selection!r}; choose one of {', '.join(_RULES)}")
+    rule = _RULES[selection]
     if rule is None:
         return table[among].max()
     validation = table[table["split"] == "validation"]

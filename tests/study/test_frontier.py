@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from fairkd import ParameterError, study
-from fairkd.data import load
+from fairkd.data import bag_of_words, load
 from fairkd.evaluation import class_probabilities
 from fairkd.study.frontier import SETTINGS
-from fairkd.study.selection import class_difference
+from fairkd.study.selection import BY_EXIT, class_difference, worst_by_exit
 from fairkd.training.refit import refit_student
 
 SPEC = "dedier@1,exit_reads=hypothesis"
@@ -77,3 +78,30 @@ def test_each_rule_keeps_what_it_says():
     settings = choices.groupby("selection")["settings"].first()
     assert settings["smallest class difference"] == "2 2" and settings["validation average"] == "0 0"
     assert set(choices["parameter"]) == {"beta"}
+
+
+def test_what_the_exit_errs_on_stands_for_the_groups():
+    table = swept({0.0: [True, True, True, False], 2.0: [False, True, True, True]})
+    table["exit_right"] = table["id"].ne("3").astype("boolean")  # wrong of the row that the student loses at 0
+    assert [worst_by_exit(table[table["setting"] == setting]) for setting in (0, 2)] == [0, 0.5]
+    assert study.chosen(table, BY_EXIT, "negation", "setting") == 2
+    assert study.chosen(table, "validation average", "negation", "setting") == 0  # of equals the first
+    both = {SPEC: {0: table}, "dfr": {0: table.drop(columns="exit_right")}}
+    choices = study.frontier_choices(both, "negation")
+    assert set(choices.loc[choices["selection"] == BY_EXIT, "student"]) == {SPEC}
+    assert choices["student"].nunique() == 2
+
+
+def test_an_exit_is_asked_of_validation_rows_that_it_was_not_fitted_on(small):
+    small = small.vary(method="kd", student_epochs=1)
+    found = study.frontier(small, ["dedier@1,reader=words,exit_reads=hypothesis", "dfr"], [0])
+    table = found["dedier@1,reader=words,exit_reads=hypothesis"][0]
+    assert "exit_right" not in found["dfr"][0]
+    asked = table[table["split"] == "validation"]
+    assert table.loc[table["split"] == "evaluation", "exit_right"].isna().all() and asked["exit_right"].notna().all()
+    splits = load(small)
+    bags = [bag_of_words(splits.train, rows, ["hypothesis"], 3000) for rows in (splits.train, splits.validation)]
+    plain = LogisticRegression(C=1.0, max_iter=2000, tol=1e-8).fit(bags[0], splits.train["label"])
+    expected = pd.Series(plain.predict(bags[1]) == splits.validation["label"], dtype="boolean")
+    of_one = asked[asked["setting"] == 0.0].set_index("id").loc[splits.validation["id"], "exit_right"]
+    assert (of_one.to_numpy() == expected.to_numpy()).mean() > 0.9  # the bias has no prior there

@@ -53,13 +53,18 @@ class Study(Profiled):
         return check_grid(self.experiment, self.methods, self.seeds, self.refits)
 
     def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
-        """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files."""
+        """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files.
+
+        `study.yaml` is what gives the same study again: `papermill 05_study.ipynb out.ipynb -f study.yaml`.
+        """
         if self.record is None:
             return []
         folder = write_record(self.record, tables, figures)
         shared = experiment.student("kd").student_parameters()
         stated = {"profile": self.profile, "methods": self.methods, "seeds": self.seeds, "kd": shared}
-        (folder / "parameters.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+        again = {"profile": self.profile, "methods": self.methods, "refits": self.refits, "seeds": self.seeds}
+        for name, said in {"parameters": stated, "study": again}.items():
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
         return sorted(file.name for file in folder.iterdir())
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 import fairkd
 from fairkd import Experiment, ParameterError, distil, load, study
@@ -147,9 +148,15 @@ def test_a_report_for_reading_and_of_record(tables, project):
     assert wide.columns.tolist() == found.report["row"].unique().tolist()
     value = found.report.set_index(["student", "row"]).loc[("laplace@3", "a, yes")]
     assert wide.loc["laplace@3", "a, yes"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value)
-    asked = study.Study(record="reports/record/x")
+    asked = study.Study(record="reports/record/x", methods=["kd", "dedier@3,alpha=1.0"], seeds=[0, 2], refits=["dfr"])
     assert study.Study().write({"report": found.report}, {}, Experiment()) == []
-    assert asked.write({"report": found.report}, {}, Experiment()) == ["parameters.yaml", "report.csv"]
+    assert asked.write({"report": found.report}, {}, Experiment()) == [
+        "parameters.yaml",
+        "report.csv",
+        "study.yaml",
+    ]
+    given = yaml.safe_load((project / "reports/record/x/study.yaml").read_text())
+    assert study.Study.of(given) == asked.model_copy(update={"record": None})
     again = pd.read_csv(project / "reports/record/x/report.csv")
     np.testing.assert_allclose(again["value"], found.report["value"], rtol=1e-5)
 

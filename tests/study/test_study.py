@@ -9,6 +9,7 @@ import yaml
 import fairkd
 from fairkd import Experiment, ParameterError, distil, load, study
 from fairkd.evaluation import compare, group_accuracy
+from fairkd.exits.dense import DenseLaplace
 from fairkd.exits.laplace import KroneckerLaplace
 from fairkd.exits.linear import LinearExit
 
@@ -116,6 +117,19 @@ def test_the_sweep_by_hand():
         )
         assert row["weight_shift"] == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
         assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
+
+
+def test_a_sweep_of_the_exact_posterior_fits_it_at_every_temperature():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 3, generator=generator).double(), torch.arange(60) % 3
+    experiment = Experiment(method="laplace", posterior="dense")
+    sweep = study.temperature_sweep(features, labels, experiment.exits(3), experiment.weighting, [1.0, 30.0])
+    exit = LinearExit.fit(features, labels, 1.0, 3)
+    margin = fairkd.confidence_margin(exit.logits(features).softmax(-1))
+    for _, row in sweep.iterrows():
+        exact = DenseLaplace.fit(exit, features, labels, likelihood_temperature=row["likelihood_temperature"])
+        shift = fairkd.confidence_margin(exact.predict(features)) - margin
+        assert row["margin_shift"] == pytest.approx(shift.abs().mean().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from fairkd.study.frontier import SHARPNESS, frontier, frontier_choices, frontie
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
+from fairkd.study.twins import laplace_differences
 from fairkd.study.words import findings, in_words
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "frontier_points",
     "held_out",
     "in_words",
+    "laplace_differences",
     "margin_ranks",
     "pivot",
     "posterior_agreement",

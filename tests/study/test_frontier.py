@@ -105,3 +105,14 @@ def test_an_exit_is_asked_of_validation_rows_that_it_was_not_fitted_on(small):
     expected = pd.Series(plain.predict(bags[1]) == splits.validation["label"], dtype="boolean")
     of_one = asked[asked["setting"] == 0.0].set_index("id").loc[splits.validation["id"], "exit_right"]
     assert (of_one.to_numpy() == expected.to_numpy()).mean() > 0.9  # the bias has no prior there
+
+
+def test_laplace_is_compared_with_what_it_is_but_for_laplace_at_the_same_setting():
+    without = swept({0.0: [True, True, True, False], 2.0: [True, True, False, False]})
+    found = {"dedier@1,alpha=1.0": {0: without}, "dfr": {0: without}}
+    assert study.laplace_differences(found, "negation").empty
+    found["laplace@1,alpha=1.0"] = {0: swept({0.0: [True, True, True, False], 2.0: [True, True, True, False]})}
+    apart = study.laplace_differences(found, "negation").set_index(["setting", "row"])["value"]
+    assert apart[0.0, "average"] == 0 and apart[2.0, "average"] == 0.25
+    found["laplace@3"] = {0: without}  # which has no twin
+    assert set(study.laplace_differences(found, "negation")["student"]) == {"laplace@1,alpha=1.0"}

@@ -1,5 +1,6 @@
 """The exits as they are asked for: hidden layers, linear layer at its MAP, posterior, predictive."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -97,7 +98,16 @@ class Exits(Parameters):
 
     def uncertain(self, head: Head, features: Tensor, labels: Tensor) -> HeadPosterior:
         """The posterior of a head fitted on these very features and labels: (N, D), (N,)."""
+        return self._asked(head, self.posterior.fit(head.exit, head.hidden(features), labels))
+
+    def uncertain_at(
+        self, temperatures: Iterable[float], head: Head, features: Tensor, labels: Tensor
+    ) -> Iterator[HeadPosterior]:
+        """The posteriors of `uncertain` at other likelihood temperatures."""
+        fitted = self.posterior.fit_at(temperatures, head.exit, head.hidden(features), labels)
+        return (self._asked(head, posterior) for posterior in fitted)
+
+    def _asked(self, head: Head, fitted: LaplacePosterior) -> HeadPosterior:
         few = len(head.exit.bias) <= QUADRATURE_CLASSES
         method = {"auto": "quadrature" if few else "mc"}.get(self.options.predictive, self.options.predictive)
-        fitted = self.posterior.fit(head.exit, head.hidden(features), labels)
         return HeadPosterior(head, fitted, {"method": method, "n_samples": self.options.n_samples, "seed": self.seed})

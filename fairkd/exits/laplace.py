@@ -19,7 +19,8 @@ exit remains the MAP of the untempered objective, so the sweep over T changes th
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -212,3 +213,11 @@ class Kronecker(Posterior):
         """See `KroneckerLaplace.fit`."""
         temperature = self.likelihood_temperature
         return KroneckerLaplace.fit(exit, features, labels, likelihood_temperature=temperature, prior=self.prior)
+
+    def fit_at(
+        self, temperatures: Iterable[float], exit: LinearExit, features: Tensor, labels: Tensor
+    ) -> Iterator[KroneckerLaplace]:
+        """See `Posterior.fit_at`; the factors are the same at every temperature, and computed once."""
+        asked = [self.vary(likelihood_temperature=at).likelihood_temperature for at in temperatures]
+        fitted = self.fit(exit, features, labels)
+        return (replace(fitted, likelihood_temperature=at) for at in asked)

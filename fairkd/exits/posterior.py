@@ -6,6 +6,7 @@ the function that fits it.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
@@ -125,6 +126,12 @@ class Posterior(Parameters, ABC):
     @abstractmethod
     def fit(self, exit: LinearExit, features: Tensor, labels: Tensor) -> LaplacePosterior:
         """The posterior around an exit fitted on these very features (N, D) and labels (N,)."""
+
+    def fit_at(
+        self, temperatures: Iterable[float], exit: LinearExit, features: Tensor, labels: Tensor
+    ) -> Iterator[LaplacePosterior]:
+        """The posteriors that `fit` gives at other likelihood temperatures."""
+        return (self.vary(likelihood_temperature=at).fit(exit, features, labels) for at in temperatures)
 
 
 POSTERIORS: dict[str, type[Posterior]] = {}

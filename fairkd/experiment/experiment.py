@@ -24,7 +24,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads
+from fairkd.weighting import METHODS, Early, Method, ReadsExit, Rereads
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
@@ -140,7 +140,7 @@ class Experiment(DataOptions, ExitOptions):
                 f"would use the exit of {method.name}, which is plain distillation; lower it or train longer (or "
                 "method kd)"
             )
-        if isinstance(method, Asked) and method.refit_on == "validation" and not self.validation_examples:
+        if method.refits_on_validation and not self.validation_examples:
             raise ParameterError(
                 f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
             )

@@ -5,11 +5,11 @@ Here finished runs are read and set side by side; what trains one is below. No f
 
 from fairkd.study.circumstances import circumstances, differing
 from fairkd.study.early import EarlyStudy, early_seconds, held_out, margin_ranks
-from fairkd.study.frontier import SHARPNESS, frontier, frontier_choices, frontier_points
+from fairkd.study.frontier import SHARPNESS, frontier
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
 from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
-from fairkd.study.twins import laplace_differences
+from fairkd.study.settings import frontier_choices, frontier_points, laplace_differences
 from fairkd.study.words import findings, in_words
 
 __all__ = [

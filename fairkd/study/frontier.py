@@ -1,4 +1,4 @@
-"""Refits at several settings each: what a reader, a shape, a probability can reach, and what validation rows choose.
+"""Refits at several settings each: what a reader, a shape, a probability can reach; read by `settings`.
 
 Of a method whose weights sharpen with a number that number is set, so that the points make a frontier of average
 against worst group; of another the precision of the refitted layer's prior. Each has the same number of settings.
@@ -13,14 +13,12 @@ from torch import Tensor
 
 from fairkd import files, runs
 from fairkd.data import load
-from fairkd.evaluation import compare
-from fairkd.experiment import Experiment, read_student, title
+from fairkd.experiment import Experiment, read_student
 from fairkd.parameters import ParameterError
 from fairkd.runs import Run
-from fairkd.study.selection import BY_EXIT, SELECTIONS, chosen, evaluated_at
 from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
-from fairkd.training.refit import Finished, given_weights, refitted_head
+from fairkd.training.refit import Finished, exit_logits, given_weights, refitted_head
 from fairkd.training.student import student_name, train_student
 from fairkd.weighting import METHODS, Early, Lifted
 from fairkd.weighting.method import Method, ReadsExit
@@ -33,8 +31,7 @@ SHARPNESS = {
     "gamma": (0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0),
     "jtt_factor": (1.0, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0),
 }
-_PRIOR = "head_prior_precision"
-SETTINGS = SHARPNESS | {_PRIOR: (0.01, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
+SETTINGS = SHARPNESS | {"head_prior_precision": (0.01, 0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0)}
 
 
 def frontier(experiment: Experiment, students: list[str], seeds: list[int]) -> dict[str, dict[int, pd.DataFrame]]:
@@ -72,71 +69,24 @@ def refit_students(experiment: Experiment, students: Iterable[str]) -> dict[str,
                 f"refits, {spec!r}: has no weights that a refit could use; choose dedier, dfr, refit, ..."
             )
         asked[spec] = experiment.student(f"{spec},place=refit")
-        if getattr(asked[spec].weighting, "refit_on", "") == "validation":
+        if asked[spec].weighting.refits_on_validation:
             raise ParameterError(
                 f"refits, {spec!r}: is refitted on the validation rows that choose its setting; add refit_on=training"
             )
     return asked
 
 
-def varied(method: Method) -> str:
+def _varied(method: Method) -> str:
     """The parameter of a refit that its settings are of, a name in `SETTINGS`."""
-    without_beta = getattr(method, "shape", "") in ("inverse", "complement")
-    names = [name for name in SETTINGS if name in type(method).model_fields and not (name == "beta" and without_beta)]
-    return names[0]
-
-
-def frontier_points(found: dict[str, dict[int, pd.DataFrame]], attribute: str) -> pd.DataFrame:
-    """Every student at every setting, over the seeds: student, parameter, setting, row, value, low, high."""
-    parts = []
-    for spec, of_seed in found.items():
-        first = next(iter(of_seed.values()))
-        tables = {
-            str(setting): {seed: evaluated_at(table, "setting", setting) for seed, table in of_seed.items()}
-            for setting in first["setting"].unique()
-        }
-        report = compare(tables, [], attribute=attribute, n_boot=0).report
-        report = report.rename(columns={"student": "setting"}).assign(
-            student=spec, parameter=first["parameter"].iloc[0]
-        )
-        parts.append(report.assign(setting=report["setting"].astype(float)))
-    return pd.concat(parts, ignore_index=True)
-
-
-def frontier_choices(found: dict[str, dict[int, pd.DataFrame]], attribute: str) -> pd.DataFrame:
-    """Every student at the setting that each rule keeps of a seed; `BY_EXIT` only of those that have one.
-
-    Returns:
-        Columns student, selection, parameter, settings (of the seeds in their order), row, value, low, high.
-    """
-    parts = []
-    for rule in [*(rule for rule in SELECTIONS if rule != "last epoch"), BY_EXIT]:
-        judged = {
-            spec: of_seed
-            for spec, of_seed in found.items()
-            if rule != BY_EXIT or all("exit_right" in table for table in of_seed.values())
-        }
-        if not judged:
-            continue
-        kept = {
-            spec: {seed: chosen(table, rule, attribute, "setting") for seed, table in of_seed.items()}
-            for spec, of_seed in judged.items()
-        }
-        tables = {
-            title(spec): {seed: evaluated_at(table, "setting", kept[spec][seed]) for seed, table in of_seed.items()}
-            for spec, of_seed in judged.items()
-        }
-        report = compare(tables, [], attribute=attribute, n_boot=0).report
-        settings = {title(spec): " ".join(f"{value:g}" for value in of_seed.values()) for spec, of_seed in kept.items()}
-        names = {title(spec): next(iter(of_seed.values()))["parameter"].iloc[0] for spec, of_seed in found.items()}
-        told = {"parameter": report["student"].map(names), "settings": report["student"].map(settings)}
-        parts.append(report.assign(selection=rule, **told))
-    return pd.concat(parts, ignore_index=True)
+    read = type(method).model_fields.keys()
+    if getattr(method, "shape", "") in ("inverse", "complement"):
+        read -= {"beta"}
+    return next(name for name in SETTINGS if name in read)
 
 
 def _swept(experiment: Experiment) -> Run:
     """The run of one student and seed: its predictions at every setting, evaluation and validation rows."""
-    name = varied(experiment.weighting)
+    name = _varied(experiment.weighting)
 
     def compute(folder: Path) -> None:
         splits = load(experiment)
@@ -161,9 +111,7 @@ def _swept(experiment: Experiment) -> Run:
 
 def _exit_right(experiment: Experiment, student: Finished) -> pd.Series:
     """Whether the method's exit, fitted on the training rows, is right of each validation row, by id."""
-    fitted, asked = ([*student.read(rows).values()][-1] for rows in ("train", "validation"))
-    head = experiment.exits(len(student.splits.labels)).head(fitted, student.labels("train"))
-    right = head.logits(asked).argmax(-1) == student.labels("validation")
+    right = exit_logits(experiment, student, "validation").argmax(-1) == student.labels("validation")
     return pd.Series(right.numpy(), index=student.splits.validation["id"])
 
 
@@ -176,10 +124,13 @@ def _weights(experiment: Experiment, student: Finished, name: str) -> Callable[[
         return given_weights(experiment.vary(**changes), student, early, "train")
 
     if name == "gamma":
-        return lambda setting: given(gamma=setting)
-    once = given(**({"beta": 1.0} if name == "beta" else {"jtt_factor": 2.0} if name == "jtt_factor" else {}))
+        return lambda gamma: given(gamma=gamma)
     if name == "jtt_factor":
-        return lambda setting: 1 + (setting - 1) * (once - 1)
-    if name == "beta" and getattr(method, "shape", "") == "linear":
-        return lambda setting: 1 + setting * (once - 1)
-    return (lambda setting: once**setting) if name == "beta" else lambda _: once
+        errors = given(jtt_factor=2.0) - 1
+        return lambda factor: 1 + (factor - 1) * errors
+    if name == "beta":
+        once = given(beta=1.0)
+        linear = getattr(method, "shape", "") == "linear"
+        return lambda beta: 1 + beta * (once - 1) if linear else once**beta
+    weights = given()
+    return lambda _: weights

@@ -61,9 +61,8 @@ class Study(Profiled):
             return []
         folder = write_record(self.record, tables, figures)
         shared = experiment.student("kd").student_parameters()
-        stated = {"profile": self.profile, "methods": self.methods, "seeds": self.seeds, "kd": shared}
         again = {"profile": self.profile, "methods": self.methods, "refits": self.refits, "seeds": self.seeds}
-        for name, said in {"parameters": stated, "study": again}.items():
+        for name, said in {"study": again, "parameters": again | {"kd": shared}}.items():
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
         return sorted(file.name for file in folder.iterdir())
 

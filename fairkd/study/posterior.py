@@ -1,7 +1,6 @@
 """What the posterior does to the margins of a finished student's exit."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from transformers import AutoTokenizer
 from fairkd import files, runs
 from fairkd.data import load
 from fairkd.exits import POSTERIORS, Exits
-from fairkd.exits.laplace import KroneckerLaplace
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
@@ -76,13 +74,8 @@ def temperature_sweep(
     probs = head.logits(features[rows]).softmax(-1)
     margin, weights = confidence_margin(probs), method.lift(probs, labels[rows])
     curvature = torch.diag_embed(probs) - probs[:, :, None] * probs[:, None, :]
-    found, first = [], exits.uncertain(head, features, labels)
-    for temperature in temperatures:
-        if isinstance(first.posterior, KroneckerLaplace):  # whose factors are the same at every temperature
-            fitted = replace(first, posterior=replace(first.posterior, likelihood_temperature=temperature))
-        else:
-            given = Exits(**dict(exits) | {"posterior": exits.posterior.vary(likelihood_temperature=temperature)})
-            fitted = given.uncertain(head, features, labels)
+    found = []
+    for temperature, fitted in zip(temperatures, exits.uncertain_at(temperatures, head, features, labels), strict=True):
         moved = fitted.probabilities(features[rows])
         covariance = fitted.posterior.logit_covariance(head.hidden(features[rows]))
         found.append(

@@ -119,7 +119,7 @@ class Tuning(Profiled):
 
 def _judged_apart(spec: str, given: Experiment) -> Experiment:
     """The experiment, if it does not learn from the rows that judge it."""
-    if getattr(given.weighting, "refit_on", "") == "validation":
+    if given.weighting.refits_on_validation:
         raise ParameterError(
             f"students, {spec!r}: is refitted on the validation rows that would judge it; set refit_on"
         )

@@ -48,7 +48,7 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
     def compute(folder: Path) -> None:
         log.info("refitting the last layer of %s, method %s", base.folder.name, experiment.method)
         student = Finished(experiment, splits, base)
-        rows = "validation" if isinstance(method, Asked) and method.refit_on == "validation" else "train"
+        rows = "validation" if method.refits_on_validation else "train"
         given = given_weights(experiment, student, early, rows)
         used = method.applied(given, experiment.seed)
         exit = refitted_head(experiment, student, rows, used)
@@ -147,19 +147,23 @@ class Finished:
 def given_weights(experiment: Experiment, student: Finished, early: Run | None, rows: str) -> Tensor:
     """(N,) weights as the method gives them."""
     method, splits = experiment.weighting, student.splits
-    exits = experiment.exits(len(splits.labels))
     labels = student.labels(rows)
     if isinstance(method, Early):
         return method.weights(train_probabilities(early, splits, experiment), labels)
     if isinstance(method, Refitted):
-        return method.weights(student.read(rows), labels, exits).float()
+        return method.weights(student.read(rows), labels, experiment.exits(len(splits.labels))).float()
     groups = torch.tensor(splits.frames[rows]["group"].cat.codes.to_numpy(dtype="int64"))
     probs, exit_probs = student.head.logits(student.head_inputs(rows)).softmax(-1), None
     if experiment.aux_layer:
-        [fitted], [asked] = (student.read(split).values() for split in ("train", rows))
-        head = exits.head(fitted, student.labels("train"))
-        exit_probs = head.logits(asked).softmax(-1)
+        exit_probs = exit_logits(experiment, student, rows).softmax(-1)
     return method.weights(Seen(labels, groups, probs, exit_probs)).float()
+
+
+def exit_logits(experiment: Experiment, student: Finished, rows: str) -> Tensor:
+    """(N, C) what the exit at aux_layer, fitted on the training rows, says of a split's rows."""
+    fitted, asked = ([*student.read(split).values()][-1] for split in ("train", rows))
+    head = experiment.exits(len(student.splits.labels)).head(fitted, student.labels("train"))
+    return head.logits(asked)
 
 
 def refitted_head(experiment: Experiment, student: Finished, rows: str, weights: Tensor) -> LinearExit:

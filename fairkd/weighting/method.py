@@ -46,6 +46,11 @@ class Method(Parameters):
         """Whether the student is a plain one whose last layer is fitted anew, with the weights."""
         return False
 
+    @property
+    def refits_on_validation(self) -> bool:
+        """Whether it learns from the validation rows, which then cannot judge it."""
+        return False
+
 
 class Distilled(Method):
     """A method that learns from the teacher's logits too."""
@@ -219,6 +224,11 @@ class Asked(Lifted):
 
     place: Literal["refit"] = parameter("refit", "where the weights act: in a refit of a plain student's last layer")
     refit_on: Rows = parameter("training", "pairs to refit the last layer on", "validation: Kirichenko et al. 2023")
+
+    @property
+    def refits_on_validation(self) -> bool:
+        """See `Method.refits_on_validation`."""
+        return self.refit_on == "validation"
 
     @abstractmethod
     def weights(self, seen: Seen) -> Tensor:

@@ -227,9 +227,14 @@ def finished(folder: Path, experiment: dict, start: Path, few: bool) -> Tally:
 
 
 def stored(folder: Path, experiment: dict, start: Path, few: bool) -> Tally:
-    """Damage caches, with the runs that read them still to be made: tokens, and features of a refit."""
+    """Damage caches, with the runs that read them still to be made: tokens, a first epoch, features of a refit."""
     tally = Tally()
-    for kind, changes in {"tokens": {"method": "laplace"}, "states": {"method": "dedier", "place": "refit"}}.items():
+    read_by = {
+        "tokens": {"method": "laplace"},
+        "epoch": {"method": "laplace"},
+        "states": {"method": "dedier", "place": "refit"},
+    }
+    for kind, changes in read_by.items():
         root = copied(start, folder / f"caches-{kind}")
         work = partial(made, experiment, **changes)
         forked(root, work)
@@ -237,8 +242,8 @@ def stored(folder: Path, experiment: dict, start: Path, few: bool) -> Tally:
         for run in (root / "reports" / "runs").glob("*"):
             if run.is_dir() and not (start / "reports" / "runs" / run.name).exists():
                 shutil.rmtree(run)
-        files = [f for name in _read(folder, root, kind, work) for f in (root / "reports/cache" / name).iterdir()]
-        names = sorted(str(f.relative_to(root)) for f in files)
+        caches = [root / "reports" / "cache" / name for name in _read(folder, root, kind, work)]
+        names = sorted(str(f.relative_to(root)) for cache in caches for f in cache.rglob("*") if f.is_file())
         part = broken(folder, root, names[:1] if few else names, work, reference)
         tally.update(part)
         tally.bad += part.bad
@@ -250,7 +255,7 @@ def _read(folder: Path, start: Path, kind: str, work: Callable[[], object]) -> l
     root = copied(start, folder / f"unread-{kind}")
     for manifest in (root / "reports" / "cache").glob(f"{kind}-*/manifest.json"):
         manifest.unlink()
-    return re.findall(rf"({kind}-\w+): its manifest.json", forked(root, work)[1])
+    return re.findall(rf"({kind}-[\w-]+): its manifest.json", forked(root, work)[1])
 
 
 def checkpoints(folder: Path, experiment: dict, start: Path, few: bool) -> Tally:

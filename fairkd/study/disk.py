@@ -1,8 +1,9 @@
 """How much disk runs will take, told before they are made: from their models' sizes and the number of rows.
 
-Of a trained model remain its weights, in float32, and tables. Meanwhile there are checkpoints, each with Adam's two
-means of every weight: two are kept, and a third is written before the oldest goes. While exits are fitted, the states
-of all layers on all rows lie on disk; in a training, those that the method's exits read.
+Of a trained model remain its weights, in float32, and tables; of all students of a seed and teacher one checkpoint,
+their first epoch, among the caches. Meanwhile there are checkpoints, each with Adam's two means of every weight: two
+are kept, and a third is written before the oldest goes. While exits are fitted, the states of all layers on all rows
+lie on disk; in a training, those that the method's exits read.
 """
 
 import shutil
@@ -17,11 +18,14 @@ from fairkd.data import Splits
 from fairkd.experiment import Experiment
 from fairkd.study.plan import Planned
 from fairkd.training import models
+from fairkd.training.first_epoch import plain
 from fairkd.training.halving import halve
+from fairkd.training.student import student_name
 from fairkd.weighting import Debiased, Rereads
 
 _NUMBER = 4  # bytes of a float32
-_CHECKPOINTS = 3 * 3  # of the weights' size
+_CHECKPOINT = 3  # of the weights' size
+_CHECKPOINTS = 3 * _CHECKPOINT
 # Bytes as they were measured: of a row of a table, for each model that it tells of; of a training row's weight in an
 # epoch, and of its teacher's logits; of a character of the texts, as tokens.
 _ROW, _WEIGHT, _LOGITS, _CHARACTER = 33, 9, 24, 1.3
@@ -64,8 +68,11 @@ def needed(experiment: Experiment, splits: Splits, planned: Iterable[Planned], a
     missing = [run for run in planned if not run.done]
     if not missing:
         return None
-    sizes = [_of_run(run, experiment.vary(seed=run.seed).student(run.student), splits) for run in missing]
+    students = [experiment.vary(seed=run.seed).student(run.student) for run in missing]
+    sizes = [_of_run(run, given, splits) for run, given in zip(missing, students, strict=True)]
     kept, meanwhile = (list(each) for each in zip(*sizes, strict=True))
+    begun = {student_name(base): base for base in map(plain, students) if base}
+    kept += [_CHECKPOINT * _NUMBER * _student(base).num_parameters() for base in begun.values()]
     frames = splits.train, splits.whole_evaluation, splits.validation
     characters = sum(int(frame[name].str.len().sum()) for frame in frames for name in splits.entry.text_columns)
     place = next(folder for folder in (runs.runs_folder(), *runs.runs_folder().parents) if folder.is_dir())
@@ -79,7 +86,7 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
     if run.part == "teacher":
         kept, meanwhile = _training(_outline(given.teacher_model), given.teacher_epochs, held)
         return kept + _LOGITS * rows, meanwhile
-    student = _outline(given.student_model or given.teacher_model, halved=given.student_model is None)
+    student = _student(given)
     depth, states = len(models.layer_stack(student)), _NUMBER * student.config.hidden_size * (rows + held)
     if given.weighting.refits_head and run.part == "student":
         kept, _ = _training(student, 1, held)
@@ -98,6 +105,10 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
 def _training(model: PreTrainedModel, epochs: int, held: int) -> tuple[int, int]:
     size = _NUMBER * model.num_parameters()
     return size + _ROW * held * (epochs + 1), _CHECKPOINTS * size
+
+
+def _student(given: Experiment) -> PreTrainedModel:
+    return _outline(given.student_model or given.teacher_model, halved=given.student_model is None)
 
 
 def _outline(name: str, *, halved: bool = False) -> PreTrainedModel:

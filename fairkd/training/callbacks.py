@@ -139,10 +139,7 @@ class _EveryInstance(TrainerCallback):
         self.folder.mkdir(exist_ok=True)
         self.begin()
         for part in sorted(self.folder.glob("*.parquet")):
-            if int(part.stem) > round(state.epoch or 0):
-                part.unlink(missing_ok=True)
-            else:
-                self.take_up(pd.read_parquet(part))
+            self.take_up(pd.read_parquet(part))
 
     def begin(self) -> None:
         """Set what is known before the first epoch."""

@@ -1,9 +1,10 @@
 """Checkpoints of an interrupted training: only one that is what the run itself wrote is taken up again.
 
 The trainer reads optimizer and random state with torch's unpickler, for weights only; so nothing is given to it whose
-digests are not those of the checkpoint's manifest.
+digests are not those of the checkpoint's manifest. Nor is anything believed of an epoch that no manifest names.
 """
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -25,15 +26,20 @@ class Manifested(TrainerCallback):
         """Name the checkpoint's files and those of the epochs so far."""
         ranks.wait()  # for each has written a part
         if state.is_world_process_zero:
-            folder = Path(args.output_dir)
-            checkpoint = folder / f"checkpoint-{state.global_step}"
-            parts = [checkpoint, *folder.glob(_EPOCHS)]
-            files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
+            write_manifest(Path(args.output_dir), state.global_step)
+
+
+def write_manifest(folder: Path, step: int) -> None:
+    """The manifest of a training's checkpoint at this step, of all that there is of the epochs so far."""
+    checkpoint = folder / f"checkpoint-{step}"
+    parts = [checkpoint, *folder.glob(_EPOCHS)]
+    files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint of an interrupted training that is whole; newer ones that are not are said, and removed.
 
+    So is, in silence, what was kept of epochs after it: the training goes through them again.
     It may be of a training by another number of processes, which is said: random numbers go on from elsewhere.
     """
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
@@ -44,7 +50,18 @@ def last_checkpoint(folder: Path) -> str | None:
                     "%s of %s: written by %d processes, taken up by %d, so the numbers are not those of either alone",
                     path.name, folder.name, before, now,
                 )  # fmt: skip
+            _forget_what_followed(folder, path)
             return str(path)
         log.warning("%s of %s: %s; passed over", path.name, folder.name, damaged)
         shutil.rmtree(path)
+    _forget_what_followed(folder, None)
     return None
+
+
+def _forget_what_followed(folder: Path, checkpoint: Path | None) -> None:
+    """Remove what a training kept of epochs and the checkpoint's manifest does not name."""
+    named = json.loads((checkpoint / files.MANIFEST).read_text(encoding="utf-8")) if checkpoint else ()
+    believed = {(checkpoint / name).resolve() for name in named}
+    for part in folder.glob(f"{_EPOCHS}/*"):
+        if part.resolve() not in believed:
+            part.unlink()

@@ -21,6 +21,7 @@ from fairkd.training.cards import write_card
 from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
+from fairkd.training.first_epoch import FirstEpoch, plain
 from fairkd.training.task import Task
 from fairkd.training.teacher import (
     fine_tune,
@@ -50,8 +51,8 @@ def train_student(
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
-        after_epoch: given every epoch and its predictions of all held-out rows, as in epochs.parquet, while the student
-            is trained; what it raises interrupts the training, which goes on when asked for again.
+        after_epoch: given every epoch that is trained now and its predictions of all held-out rows, as in
+            epochs.parquet; what it raises interrupts the training, which goes on when asked for again.
 
     Raises:
         ParameterError, DataError: see `check`.
@@ -78,7 +79,12 @@ def train_student(
             told["reader"] = Rereading(trainer, task, experiment, folder / "epoch-reader")
         for callback in told.values():
             trainer.add_callback(callback)
-        trainer.train(resume_from_checkpoint=ranks.told(lambda: last_checkpoint(folder)))
+        begun = ranks.told(lambda: last_checkpoint(folder))
+        if base := plain(experiment):
+            first = FirstEpoch(student_name(base), folder, epochs, list(told.values()))
+            trainer.add_callback(first)
+            begun = begun or first.taken_up()
+        trainer.train(resume_from_checkpoint=begun)
         if not ranks.first():
             return
         for name, callback in told.items():

@@ -55,6 +55,22 @@ def test_the_states_of_all_layers_and_three_checkpoints_are_counted_for_each_run
     assert needed(longer, splits, [plain]).meanwhile == states
 
 
+def test_the_first_epoch_is_kept_once_for_a_seed(small):
+    splits = load(small)
+    fine_tune(small)
+
+    def kept(*students):
+        return needed(small, splits, plan(small, students).values()).kept
+
+    kd, dedier, tempered = ("kd", 0), ("dedier@1", 0), ("tempered@1", 0)
+    another = kept(kd, dedier, tempered) - kept(kd, dedier)
+    assert another == kept(kd, tempered) - kept(kd) and another < kept(kd, ("tempered@1", 1)) - kept(kd)
+    before = kept(kd) - kept(("erm", 0))  # which has no first epoch in common with anybody
+    distil(small.vary(method="kd"))
+    [checkpoint] = runs.caches_folder().glob("epoch-*/checkpoint-*")
+    assert 2.5 * size(checkpoint, "model.safetensors") < before < size(checkpoint)  # a small one is a tenth header
+
+
 def size(folder, name="*"):
     return sum(f.stat().st_size for f in Path(folder).rglob(name) if f.is_file())
 

@@ -58,3 +58,18 @@ def test_one_without_its_manifest_was_still_being_written(interrupted):
     (interrupted / "checkpoint-12").mkdir()
     (interrupted / "checkpoint-12" / "trainer_state.json").write_text("{}")
     assert last_checkpoint(interrupted) == str(interrupted / "checkpoint-8")
+
+
+def test_what_no_manifest_names_of_an_epoch_is_not_believed(interrupted):
+    later = [interrupted / f"epoch-{kind}" / "0003.parquet" for kind in ("results", "weights", "reader")]
+    for part in later:
+        part.write_bytes(b"half")
+    last_checkpoint(interrupted)
+    kept = sorted(part.name for part in interrupted.glob("epoch-*/*"))
+    assert kept == 3 * ["0001.parquet"] + 3 * ["0002.parquet"]
+    harm(interrupted / "checkpoint-8" / "optimizer.pt", "flip")
+    last_checkpoint(interrupted)
+    assert {part.name for part in interrupted.glob("epoch-*/*")} == {"0001.parquet"}
+    harm(interrupted / "epoch-results" / "0001.parquet", "empty")
+    last_checkpoint(interrupted)
+    assert not [*interrupted.glob("epoch-*/*")]

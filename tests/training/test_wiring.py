@@ -5,6 +5,7 @@ goes with it nine times in ten.
 """
 
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import torch
 from fairkd import Experiment, LinearExit, distil, fine_tune, provenance
 from fairkd.data import load
 from fairkd.exits import POSTERIORS, ExitOptions
-from fairkd.runs import find
+from fairkd.runs import caches_folder, find
 from fairkd.training import callbacks, features, models, trainer
 from fairkd.training.refit import refit_student
 from fairkd.training.student import student_name, train_student
@@ -60,6 +61,8 @@ def root(tmp_path_factory):
 def learnable(root, encoder, monkeypatch):
     """An experiment of a second or two; its student has two layers and learns most of the task."""
     monkeypatch.setenv("FAIRKD_ROOT", str(root))
+    for epoch in caches_folder().glob("epoch-*"):
+        shutil.rmtree(epoch)  # which other tests trained: whoever spies sees all of a training
     return Experiment(
         dataset="learnable.yaml", train_examples=None, validation_examples=0, max_length=16, batch_size=16,
         teacher_model=str(encoder), student_model=None, teacher_epochs=4, teacher_learning_rate=5e-3,

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 
-def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n_words: int) -> np.ndarray:
+def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n_words: int) -> sparse.csr_array:
     """Which of the training texts' most frequent words each row has, (N, V) float32 of 0 and 1, V <= n_words.
+
+    Sparse, since a text has some ten of them.
 
     Args:
         train: the rows whose words count.
@@ -20,5 +23,5 @@ def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n
     for column in columns:
         words = CountVectorizer(binary=True, max_features=n_words, token_pattern=r"\b\w+\b", dtype=np.float32)
         words.fit(train[column])
-        bags.append(words.transform(frame[column]).toarray())
-    return np.concatenate(bags, axis=1)
+        bags.append(words.transform(frame[column]))
+    return sparse.hstack(bags, format="csr")

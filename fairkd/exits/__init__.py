@@ -1,8 +1,9 @@
 """Exits: a linear head on the features of one layer, its mode, and what its posterior says. Tensors in, tensors out.
 
-Here lives the mathematics: the exit at its MAP (`linear`, by `newton`), hidden layers below it (`hidden`), the
-curvature (`kronecker`, `dense`), the posteriors (`posterior`, `laplace`), the predictive (`predictive`), and how all of
-them are asked for together (`head`). No transformers, no files, no experiment.
+Here lives the mathematics: features by chunks, dense or sparse (`design`), the exit at its MAP (`linear`, by `newton`),
+hidden layers below it (`hidden`), the curvature (`kronecker`, `dense`), the posteriors (`posterior`, `laplace`), the
+predictive (`predictive`), and how all of them are asked for together (`head`). No transformers, no files, no
+experiment.
 """
 
 from fairkd.exits.dense import Dense, DenseLaplace

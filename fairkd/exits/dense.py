@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairkd.exits.kronecker import augmented_chunks, contrast_basis
+from fairkd.exits.design import chunks
+from fairkd.exits.kronecker import contrast_basis
 from fairkd.exits.linear import LinearExit, check_features, checked_weights, float64_logits, result_dtype
 from fairkd.exits.newton import contrast_hessian
 from fairkd.exits.posterior import LaplacePosterior, Posterior, check_posterior, register_posterior
@@ -70,7 +71,7 @@ class DenseLaplace(LaplacePosterior):
         """Return the (N, C, C) posterior covariance of the logits at (N, D) features, in their dtype or float32."""
         contrast, basis = self._contrast_covariance(features), self._basis
         covariance = torch.einsum("ci,nij,dj->ncd", basis, contrast, basis)
-        squared = features.double().square().sum(1) + 1
+        squared = torch.cat([x.squared_norms() for _, x in chunks(features)])
         prior = squared / self.exit.prior_precision / len(basis)  # of the all-ones direction, an (N, C, C) constant
         return (covariance + prior[:, None, None]).to(result_dtype(features))
 
@@ -88,9 +89,9 @@ class DenseLaplace(LaplacePosterior):
         check_features(features, self.exit.weight.shape[1])
         blocks = self.inverse_factor.unflatten(1, (-1, features.shape[1] + 1))  # contrast by contrast
         n_contrasts = blocks.shape[1]
-        out = features.new_empty(len(features), n_contrasts, n_contrasts, dtype=torch.float64)
-        for rows, x in augmented_chunks(features):
-            image = torch.einsum("mik,nk->nim", blocks, x)
+        out = blocks.new_empty(len(features), n_contrasts, n_contrasts)
+        for rows, x in chunks(features):
+            image = x.times(blocks.flatten(0, 1).T).unflatten(1, blocks.shape[:2]).mT  # (n, C-1, M)
             out[rows] = image @ image.mT
         return out
 

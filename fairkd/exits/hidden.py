@@ -40,7 +40,7 @@ class HiddenLayers:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
-        x = features.double().cpu()
+        x = features.to_dense().double().cpu()
         mean, scale = x.mean(0), x.std(0).clamp(min=1e-6)
         mlp = MLPClassifier(tuple(widths), max_iter=EPOCHS, random_state=seed)
         with warnings.catch_warnings():

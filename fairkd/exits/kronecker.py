@@ -1,22 +1,20 @@
-"""Features with the constant appended, and the Kronecker factors of the curvature of a linear softmax head.
+"""The Kronecker factors of the curvature of a linear softmax head.
 
-x_n = [phi_n; 1] is (D+1,), and W = [weight | bias] is (C, D+1), so logits are z_n = W x_n. The bias is the last column
-of W. With Lambda_n = diag(p_n) - p_n p_n^T the curvature of sum_n CE(z_n, y_n), in row-major vec(W) order, is
+x_n = [phi_n; 1] is (D+1,), see `design`, and W = [weight | bias] is (C, D+1), so logits are z_n = W x_n. The bias is
+the last column of W. With Lambda_n = diag(p_n) - p_n p_n^T the curvature of sum_n CE(z_n, y_n), in row-major vec(W)
+order, is
     H_lik = sum_n Lambda_n (x) x_n x_n^T  ~  G (x) A,   G = mean_n Lambda_n  (C, C),   A = sum_n x_n x_n^T  (D+1, D+1).
 A holds the sum over instances and G the mean, so N is counted once (Ritter et al. 2018). The only error is the
 covariance between Lambda_n and x_n x_n^T. Where instances weigh w_n, sums and means are weighted: an instance of weight
 2 counts as two.
 """
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-CHUNK = 2**19  # numbers of one chunk of features in float64: 4 MiB, about a core's cache
-PANEL = 96  # columns of the Gram matrix at a time: of a symmetric matrix only the lower triangle is made
+from fairkd.exits.design import chunks
 
 
 class Spectrum(NamedTuple):
@@ -29,13 +27,9 @@ class Spectrum(NamedTuple):
 def gram_spectrum(features: Tensor, weights: Tensor | None = None) -> Spectrum:
     """Return the spectrum of A = sum_n w_n x_n x_n^T, (D+1, D+1): the constant column is in it."""
     width = features.shape[1] + 1
-    gram = features.new_zeros(width, width, dtype=torch.float64)
-    for rows, x in augmented_chunks(features):
-        if weights is not None:
-            x *= weights[rows, None].sqrt()
-        for start in range(0, width, PANEL):
-            columns = slice(start, start + PANEL)
-            gram[start:, columns].addmm_(x[:, start:].T, x[:, columns])
+    gram = torch.zeros(width, width, dtype=torch.float64, device=features.device)
+    for rows, x in chunks(features):
+        x.add_gram(gram, None if weights is None else weights[rows])
     values, vectors = torch.linalg.eigh(gram, UPLO="L")
     return Spectrum(values.clamp(min=0), vectors)
 
@@ -61,20 +55,3 @@ def contrast_basis(n_classes: int) -> Tensor:
     basis = torch.ones(n_classes, n_classes - 1, dtype=torch.float64).triu()
     basis[range(1, n_classes), range(n_classes - 1)] = -torch.arange(1.0, n_classes, dtype=torch.float64)
     return basis / basis.norm(dim=0)
-
-
-def augmented_chunks(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the rows and their [phi; 1] in float64, (n, D+1). The memory is used again: copy what is to be kept."""
-    n, width = features.shape
-    rows = max(1, CHUNK // (width + 1))
-    buffer = features.new_empty(min(rows, n), width + 1, dtype=torch.float64)
-    for start in range(0, n, rows):
-        part = features[start : start + rows].detach()
-        x = buffer[: len(part)]
-        x[:, :-1], x[:, -1] = part, 1
-        yield slice(start, start + len(part)), x
-
-
-def feature_norm(features: Tensor) -> float:
-    """Return the Frobenius norm of X, the constant column included."""
-    return math.sqrt(sum(x.square().sum() for _, x in augmented_chunks(features)))

@@ -27,7 +27,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from fairkd.exits.kronecker import Spectrum, augmented_chunks, curvature_spectrum, gram_spectrum
+from fairkd.exits.design import chunks
+from fairkd.exits.kronecker import Spectrum, curvature_spectrum, gram_spectrum
 from fairkd.exits.linear import (
     LinearExit,
     check_data,
@@ -142,8 +143,7 @@ class KroneckerLaplace(LaplacePosterior):
         """Return the (N, C) float64 variances of the logits along the eigenvectors of G."""
         check_features(features, self.exit.weight.shape[1])
         covariance = 1 / self.eigenvalues.T  # (D+1, C)
-        chunks = augmented_chunks(features)
-        return torch.cat([(x @ self.gram.vectors).square() @ covariance for _, x in chunks])
+        return torch.cat([x.times(self.gram.vectors).square() @ covariance for _, x in chunks(features)])
 
 
 def select_prior_precision(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fairkd.exits.kronecker import Spectrum, augmented_chunks, feature_norm, gram_spectrum
+from fairkd.exits.design import chunks, feature_norm
+from fairkd.exits.kronecker import Spectrum, gram_spectrum
 from fairkd.exits.newton import Problem, evaluate, minimise
 
 
@@ -53,7 +54,7 @@ class LinearExit:
         `relative_gradient_norm`.
 
         Args:
-            features: (N, D) pooled states, floating point.
+            features: (N, D) pooled states, floating point; dense, or sparse (COO), as a bag of words.
             labels: (N,) classes 0..C-1, integers.
             prior_precision: tau > 0, on weights and bias alike.
             n_classes: C; by default one more than the largest label.
@@ -103,7 +104,7 @@ def solve(problem: Problem, n_classes: int, gram: Spectrum, start: LinearExit | 
     """Fit a checked problem with the spectrum of A at hand, which serves every prior precision, from any start."""
     features = problem.features
     if start is None:
-        first = features.new_zeros(n_classes, features.shape[1] + 1, dtype=torch.float64)
+        first = torch.zeros(n_classes, features.shape[1] + 1, dtype=torch.float64, device=features.device)
     else:
         first = start.stacked
     weight = minimise(problem, gram, first)
@@ -113,7 +114,7 @@ def solve(problem: Problem, n_classes: int, gram: Spectrum, start: LinearExit | 
 def float64_logits(exit: LinearExit, features: Tensor) -> Tensor:
     """Return the (N, C) logits unrounded, features checked already."""
     weight = exit.stacked
-    return torch.cat([x @ weight.T for _, x in augmented_chunks(features)])
+    return torch.cat([x.times(weight.T) for _, x in chunks(features)])
 
 
 def result_dtype(features: Tensor) -> torch.dtype:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fairkd.exits.kronecker import Spectrum, augmented_chunks, contrast_basis, curvature_spectrum, feature_norm
+from fairkd.exits.design import chunks, feature_norm
+from fairkd.exits.kronecker import Spectrum, contrast_basis, curvature_spectrum
 
 TOLERANCE = 1e-9  # relative gradient norm at which the MAP is reached
 MAX_NEWTON = 200
@@ -78,9 +79,9 @@ def evaluate(weight: Tensor, problem: Problem, norm: float) -> Evaluation:
     gradient = problem.tau * apart
     probs = weight.new_empty(len(problem.features), len(weight))
     errors = 0.0
-    for rows, x in augmented_chunks(problem.features):
+    for rows, x in chunks(problem.features):
         label = problem.labels[rows, None].long()
-        log_probs = (x @ weight.T).log_softmax(-1)  # (n, C)
+        log_probs = x.times(weight.T).log_softmax(-1)  # (n, C)
         probs[rows] = log_probs.exp()
         error = probs[rows].scatter(1, label, 0.0)
         missed = error.sum(1, keepdim=True)  # 1 - p_y, without the cancellation as p_y nears 1
@@ -89,7 +90,7 @@ def evaluate(weight: Tensor, problem: Problem, norm: float) -> Evaluation:
         if problem.weights is not None:
             losses, error = (part * problem.weights[rows, None] for part in (losses, error))
         value += losses.sum().item()
-        gradient.addmm_(error.T, x)
+        x.add_transposed(gradient, error)
         errors += error.square().sum().item()
     scale = math.sqrt(errors) * norm + problem.tau * apart.norm().item()
     return Evaluation(value, gradient, probs, gradient.norm().item() / scale)
@@ -132,16 +133,19 @@ def contrast_hessian(probs: Tensor, features: Tensor, weights: Tensor | None = N
     basis = contrast_basis(probs.shape[1]).to(probs)  # (C, C-1)
     width, contrasts = features.shape[1] + 1, basis.shape[1]
     hessian = probs.new_zeros(contrasts, width, contrasts, width)
-    for rows, x in augmented_chunks(features):
+    for rows, x in chunks(features):
         q = probs[rows] @ basis  # (n, C-1)
         for i in range(contrasts):
             for j in range(i + 1):
                 curvature = probs[rows] @ (basis[:, i] * basis[:, j]) - q[:, i] * q[:, j]  # (n,)
                 if weights is not None:
                     curvature = curvature * weights[rows]
-                hessian[i, :, j] += (x * curvature[:, None]).T @ x
-    lower = hessian.reshape(contrasts * width, -1).tril()
-    return lower + lower.tril(-1).T
+                x.add_gram(hessian[i, :, j], curvature)
+    for i in range(contrasts):
+        for j in range(i + 1):  # each block is symmetric, and so are those of i, j and j, i
+            lower = hessian[i, :, j].tril()
+            hessian[i, :, j] = hessian[j, :, i] = lower + lower.tril(-1).T
+    return hessian.reshape(contrasts * width, -1)
 
 
 def _dense_inverse(probs: Tensor, problem: Problem) -> Operator:
@@ -165,12 +169,12 @@ def _dense_inverse(probs: Tensor, problem: Problem) -> Operator:
 def _hessian_product(v: Tensor, probs: Tensor, problem: Problem) -> Tensor:
     """Return (sum_n w_n Lambda_n (x) x_n x_n^T + tau I) v for v of shape (C, D+1)."""
     image = problem.tau * v
-    for rows, x in augmented_chunks(problem.features):
+    for rows, x in chunks(problem.features):
         p = probs[rows]  # (n, C)
+        weighted = p * x.times(v.T)
         if problem.weights is not None:
-            x *= problem.weights[rows, None].sqrt()
-        weighted = p * (x @ v.T)
-        image.addmm_((weighted - p * weighted.sum(1, keepdim=True)).T, x)
+            weighted *= problem.weights[rows, None]
+        x.add_transposed(image, weighted - p * weighted.sum(1, keepdim=True))
     return image
 
 

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from fairkd import files, runs
 from fairkd.data import load
 from fairkd.exits import POSTERIORS, Exits
+from fairkd.exits.design import selected
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
@@ -71,13 +72,14 @@ def temperature_sweep(
     head = exits.head(features, labels)
     generator = torch.Generator().manual_seed(exits.seed)
     rows = torch.randperm(len(labels), generator=generator)[:_SWEEP_ROWS]
-    probs = head.logits(features[rows]).softmax(-1)
+    drawn = selected(features, rows)
+    probs = head.logits(drawn).softmax(-1)
     margin, weights = confidence_margin(probs), method.lift(probs, labels[rows])
     curvature = torch.diag_embed(probs) - probs[:, :, None] * probs[:, None, :]
     found = []
     for temperature, fitted in zip(temperatures, exits.uncertain_at(temperatures, head, features, labels), strict=True):
-        moved = fitted.probabilities(features[rows])
-        covariance = fitted.posterior.logit_covariance(head.hidden(features[rows]))
+        moved = fitted.probabilities(drawn)
+        covariance = fitted.posterior.logit_covariance(head.hidden(drawn))
         found.append(
             {
                 "likelihood_temperature": temperature,

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback
 
 from fairkd import evaluation, files, ranks
-from fairkd.exits.linear import feature_norm
+from fairkd.exits.design import feature_norm
 from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task

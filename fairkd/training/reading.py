@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -32,12 +33,13 @@ def reading(
         folder: where the states lie on disk as long as they are used; None holds them in memory.
 
     Returns:
-        model -> {layer: (N, D)}; a bag of words, which no model changes, is layer 0.
+        model -> {layer: (N, D)}; a bag of words, which no model changes, is layer 0, and sparse.
     """
     method = experiment.weighting
     columns = splits.entry.columns_read(method.exit_reads)
     if method.reader == "words":
-        bag = torch.from_numpy(bag_of_words(splits.train, frame, columns, method.n_words))
+        words = bag_of_words(splits.train, frame, columns, method.n_words).tocoo()
+        bag = torch.sparse_coo_tensor(np.stack(words.coords), words.data, words.shape, check_invariants=True).coalesce()
         return lambda model: {0: bag}
     tokens = tokenize(frame, splits.entry, tokenizer, experiment.max_length, columns)
     how = pooling or experiment.pooling

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fairkd.exits import Exits
+from fairkd.exits.design import selected
 from fairkd.parameters import parameter
 from fairkd.weighting.dedier import MarginWeighted
 from fairkd.weighting.margins import exponential_weights
@@ -83,7 +84,7 @@ def thresholds_and_logits(
     held_out, fitted = order[: max(1, len(order) // 10)], order[max(1, len(order) // 10) :]
     thresholds, logits = [], []
     for layer in sorted(features):
-        head = fit_logits(features[layer][fitted], labels[fitted])
+        head = fit_logits(selected(features[layer], fitted), labels[fitted])
         logits.append(head(features[layer]))
         thresholds.append(held_out_threshold(logits[-1][held_out], labels[held_out], delta / len(features)))
     return thresholds, logits

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import roots_hermitenorm
 
-from fairkd.exits import kronecker, predictive
+from fairkd.exits import design, kronecker, predictive
 from fairkd.exits.dense import DenseLaplace
 from fairkd.exits.laplace import KroneckerLaplace, select_prior_precision
 from fairkd.exits.linear import LinearExit
@@ -326,7 +326,7 @@ def test_chunks_and_dtypes(monkeypatch):
     assert probs.dtype == covariance.dtype == torch.float64
     assert laplace.predict(features.float()).dtype == laplace.logit_covariance(features.float()).dtype == torch.float32
     assert laplace.predict(features.bfloat16()).dtype == torch.float32
-    monkeypatch.setattr(kronecker, "CHUNK", 50)
+    monkeypatch.setattr(design, "CHUNK", 50)
     monkeypatch.setattr(predictive, "CHUNK", 5000)
     assert torch.allclose(laplace.predict(features), probs, atol=1e-12)
     assert torch.allclose(laplace.logit_covariance(features), covariance, atol=1e-12)

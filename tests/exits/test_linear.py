@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from fairkd.exits import kronecker, newton
+from fairkd.exits import design, kronecker, newton
 from fairkd.exits.linear import LinearExit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,7 +110,7 @@ def test_dense_inverse_inverts_the_hessian(weighted):
     weight, mean = torch.randn(2, 3, 4, dtype=torch.float64)
     weights = torch.rand(40, dtype=torch.float64) if weighted else None
     fitted = newton.Problem(features, labels, 0.5, weights, mean if weighted else None)
-    at = newton.evaluate(weight, fitted, kronecker.feature_norm(features))
+    at = newton.evaluate(weight, fitted, design.feature_norm(features))
     x = torch.cat([features, torch.ones(40, 1, dtype=torch.float64)], 1)
 
     def objective(w):
@@ -133,7 +133,7 @@ def newton_problem():
     features, labels = problem(n=40, d=3)
     weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     fitted = newton.Problem(features, labels, 0.5)
-    at = newton.evaluate(weight, fitted, kronecker.feature_norm(features))
+    at = newton.evaluate(weight, fitted, design.feature_norm(features))
     return fitted, at, torch.cat([features, torch.ones(40, 1, dtype=torch.float64)], 1)
 
 
@@ -238,7 +238,7 @@ def test_deterministic_and_independent_of_the_chunks(monkeypatch):
     features, labels = problem()
     exit, again = (LinearExit.fit(features, labels) for _ in range(2))
     assert torch.equal(exit.weight, again.weight)
-    monkeypatch.setattr(kronecker, "CHUNK", 100)
+    monkeypatch.setattr(design, "CHUNK", 100)
     assert torch.allclose(LinearExit.fit(features, labels).weight, exit.weight, atol=1e-9)
     assert torch.allclose(exit.logits(features), features @ exit.weight.T + exit.bias)
 

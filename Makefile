@@ -83,7 +83,7 @@ mutants: $(ENV)  ## SAMPLE small faults each in exits, weighting, evaluation and
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[test,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(SAMPLE)
 
-clean-cache: $(ENV)  ## delete what is only kept to save time (tokens, states for refits), and say what that frees
+clean-cache: $(ENV)  ## delete what is only kept to save time (tokens, states, first epochs), and say what that frees
 	@$(BIN)/python -m fairkd cache clean
 
 lab: $(ENV)  ## JupyterLab on the notebooks; the demo first, which 03, 04 and 08 read, where there is none yet

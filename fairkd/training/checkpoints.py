@@ -30,10 +30,10 @@ class Manifested(TrainerCallback):
 
 
 def write_manifest(folder: Path, step: int) -> None:
-    """The manifest of a training's checkpoint at this step, of all that there is of the epochs so far."""
+    """The manifest of a training's checkpoint at this step, and of all that there is of the epochs so far."""
     checkpoint = folder / f"checkpoint-{step}"
-    parts = [checkpoint, *folder.glob(_EPOCHS)]
-    files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
+    named = [f for part in (checkpoint, *folder.glob(_EPOCHS)) for f in part.rglob("*") if f.is_file()]
+    files.write_manifest(checkpoint, [f for f in named if f != checkpoint / files.MANIFEST])
 
 
 def last_checkpoint(folder: Path) -> str | None:

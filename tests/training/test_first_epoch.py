@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from fairkd import distil, runs
+from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.first_epoch import FirstEpoch, plain
 from fairkd.training.student import student_name, train_student
 from fairkd.training.trainer import DistillationTrainer
@@ -98,6 +99,17 @@ def test_one_that_was_killed_as_it_went_on_ends_as_it_would_have(small, elsewher
             train_student(small)
     steps.clear()
     assert digests(train_student(small)) == alone and steps == list(range(5, 13))
+
+
+def test_what_it_set_after_another_students_epoch_is_in_its_checkpoints_manifest(small, monkeypatch):
+    train_student(small.vary(method="kd"))
+    monkeypatch.setattr(DistillationTrainer, "training_step", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train_student(small)
+    [begun] = runs.runs_folder().glob("laplace-*.partial")
+    assert last_checkpoint(begun) == str(begun / "checkpoint-4")
+    (begun / "epoch-weights" / "0001.parquet").write_bytes(b"half")
+    assert last_checkpoint(begun) is None
 
 
 def test_a_first_epoch_that_is_damaged_is_trained_again(small, steps):

@@ -134,6 +134,8 @@ def check_features(features: Tensor, width: int | None = None) -> None:
         raise ValueError(f"features have shape {tuple(features.shape)}; they must be (N, D), neither of them 0")
     if not features.is_floating_point():
         raise ValueError(f"features have dtype {features.dtype}; they must be floating point")
+    if features.layout not in (torch.strided, torch.sparse_coo):
+        raise ValueError(f"features have layout {features.layout}; they must be dense or COO: .to_sparse_coo()")
     if width is not None and features.shape[1] != width:
         raise ValueError(f"features have width {features.shape[1]}, the exit {width}; take them from the exit's layer")
     if not math.isfinite(feature_norm(features)):

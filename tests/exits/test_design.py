@@ -85,8 +85,11 @@ def test_weights_hidden_layers_and_evidence_are_the_same_of_sparse_features(chun
     torch.testing.assert_close(*hessians)
 
 
-def test_features_that_are_not_finite_are_refused_if_sparse_too():
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_sparse_features_are_refused_that_are_not_finite_or_of_another_layout():
     features, labels, _ = bag()
+    with pytest.raises(ValueError, match="features have layout torch.sparse_csr; they must be dense or COO"):
+        LinearExit.fit(features.to_sparse_csr(), labels)
     features[3, 4] = float("nan")
     with pytest.raises(ValueError, match="features hold NaN or infinity"):
         LinearExit.fit(features.to_sparse(), labels)

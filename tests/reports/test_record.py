@@ -1,5 +1,7 @@
 """Results of record: their tables say the same thing, and every number has an interval."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
-RECORD = Path(__file__).resolve().parents[2] / "reports" / "record"
+REPORTS = Path(__file__).resolve().parents[2] / "reports"
+sys.path.insert(0, str(REPORTS))
+import publish  # noqa: E402  a script with modules beside it
+
+RECORD = REPORTS / "record"
 STUDIES = sorted(path.parent for path in RECORD.glob("*/report.csv"))
 pytestmark = pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 
@@ -48,3 +54,10 @@ def test_findings_and_the_page_stand_beside_the_tables(folder):
     assert (folder / "README.md").exists() and (folder / "05_study.html").exists()
     drawn = {path.stem for path in folder.glob("*.png")}
     assert drawn >= {"students_by_seed", "average_against_worst_group", "shifts", "agreement"}
+
+
+def test_the_index_is_that_of_findings_pages_and_tables(folder, tmp_path):
+    again = shutil.copytree(folder, tmp_path / folder.name)
+    publish.index(again)
+    for page in again.glob("*.html"):
+        assert page.read_text() == (folder / page.name).read_text(), f"python reports/publish.py index {folder}"

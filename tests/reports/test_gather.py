@@ -1,16 +1,12 @@
 """The index of everything: a card a folder of pages, a row a run, from files alone; nothing in them is believed."""
 
 import json
-import sys
-from pathlib import Path
 
+import gather
 import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "reports"))
-import gather  # noqa: E402  a script with modules beside it
 
 GROUPS = ["entailment, negation", "entailment, no negation", "neutral, negation"]
 

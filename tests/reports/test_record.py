@@ -1,19 +1,15 @@
 """Results of record: their tables say the same thing, and every number has an interval."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import publish
 import pytest
 import yaml
 
-REPORTS = Path(__file__).resolve().parents[2] / "reports"
-sys.path.insert(0, str(REPORTS))
-import publish  # noqa: E402  a script with modules beside it
-
-RECORD = REPORTS / "record"
+RECORD = Path(__file__).resolve().parents[2] / "reports" / "record"
 STUDIES = sorted(path.parent for path in RECORD.glob("*/report.csv"))
 pytestmark = pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
 

@@ -83,14 +83,19 @@ def read_digest(file: Path) -> str:
 
 
 def write_manifest(folder: Path, named: Iterable[Path]) -> None:
-    """Write the folder's manifest of the files `named`; their content is synced first."""
+    """Write the folder's manifest of the files `named`, never of itself; their content is synced first."""
     entries = {}
-    for file in sorted(named):
+    for file in sorted(set(named) - {folder / MANIFEST}):
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
         state = file.stat()
         entries[os.path.relpath(file, folder)] = [state.st_size, state.st_mtime_ns, file_digest(file)]
     write_json(folder / MANIFEST, entries)
+
+
+def manifested(folder: Path) -> list[Path]:
+    """The files that the manifest of a whole folder names."""
+    return [folder / name for name in json.loads((folder / MANIFEST).read_text(encoding="utf-8"))]
 
 
 def damage(folder: Path, *, thoroughly: bool = False) -> str | None:

@@ -139,6 +139,13 @@ def test_an_analysis_whose_run_is_damaged_says_where_it_lies_and_how_to_make_it(
         runs.find_or_explain(run.folder.name, "papermill 01")
 
 
+def test_a_manifest_that_is_written_again_does_not_name_itself(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    for _ in range(2):
+        files.write_manifest(tmp_path, tmp_path.iterdir())
+    assert files.manifested(tmp_path) == [tmp_path / "a.txt"] and files.damage(tmp_path, thoroughly=True) is None
+
+
 @pytest.mark.parametrize("harm", ["flip", "empty", "delete", "no manifest"])
 def test_a_cache_that_is_no_longer_what_was_written_is_made_again(project, harm, caplog):
     caplog.set_level("INFO", "fairkd")

@@ -86,23 +86,30 @@ class SparseRows:
 
 def chunks(features: Tensor) -> Iterator[tuple[slice, Rows | SparseRows]]:
     """Yield which rows they are, and the rows of X, of features (N, D) dense or sparse."""
-    n, width = features.shape
-    size = max(1, CHUNK // (width + 1))
+    size = max(1, CHUNK // (features.shape[1] + 1))
     if features.layout == torch.sparse_coo:
-        size, coalesced = SPARSE * size, features.detach().coalesce()
-        (row, column), values = coalesced.indices(), coalesced.values().double()
-        bounds = torch.searchsorted(row, torch.arange(0, n + size, size, device=row.device)).tolist()
-        for i, start in enumerate(range(0, n, size)):
-            part, stop = slice(bounds[i], bounds[i + 1]), min(start + size, n)
-            phi = _sparse(row[part] - start, column[part], values[part], (stop - start, width))
-            yield slice(start, stop), SparseRows(phi)
-        return
+        return _sparse_chunks(features.detach().coalesce(), SPARSE * size)
+    return _dense_chunks(features, size)
+
+
+def _dense_chunks(features: Tensor, size: int) -> Iterator[tuple[slice, Rows]]:
+    n, width = features.shape
     buffer = features.new_empty(min(size, n), width + 1, dtype=torch.float64)
     for start in range(0, n, size):
         part = features[start : start + size].detach()
         x = buffer[: len(part)]
         x[:, :-1], x[:, -1] = part, 1
         yield slice(start, start + len(part)), Rows(x)
+
+
+def _sparse_chunks(features: Tensor, size: int) -> Iterator[tuple[slice, SparseRows]]:
+    n, width = features.shape
+    (row, column), values = features.indices(), features.values().double()
+    bounds = torch.searchsorted(row, torch.arange(0, n + size, size, device=row.device)).tolist()
+    for i, start in enumerate(range(0, n, size)):
+        part, stop = slice(bounds[i], bounds[i + 1]), min(start + size, n)
+        phi = _sparse(row[part] - start, column[part], values[part], (stop - start, width))
+        yield slice(start, stop), SparseRows(phi)
 
 
 def feature_norm(features: Tensor) -> float:

@@ -4,7 +4,6 @@ The trainer reads optimizer and random state with torch's unpickler, for weights
 digests are not those of the checkpoint's manifest. Nor is anything believed of an epoch that no manifest names.
 """
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -32,8 +31,8 @@ class Manifested(TrainerCallback):
 def write_manifest(folder: Path, step: int) -> None:
     """The manifest of a training's checkpoint at this step, and of all that there is of the epochs so far."""
     checkpoint = folder / f"checkpoint-{step}"
-    named = [f for part in (checkpoint, *folder.glob(_EPOCHS)) for f in part.rglob("*") if f.is_file()]
-    files.write_manifest(checkpoint, [f for f in named if f != checkpoint / files.MANIFEST])
+    parts = [checkpoint, *folder.glob(_EPOCHS)]
+    files.write_manifest(checkpoint, (f for part in parts for f in part.rglob("*") if f.is_file()))
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -60,8 +59,7 @@ def last_checkpoint(folder: Path) -> str | None:
 
 def _forget_what_followed(folder: Path, checkpoint: Path | None) -> None:
     """Remove what a training kept of epochs and the checkpoint's manifest does not name."""
-    named = json.loads((checkpoint / files.MANIFEST).read_text(encoding="utf-8")) if checkpoint else ()
-    believed = {(checkpoint / name).resolve() for name in named}
+    believed = {named.resolve() for named in files.manifested(checkpoint)} if checkpoint else set()
     for part in folder.glob(f"{_EPOCHS}/*"):
         if part.resolve() not in believed:
             part.unlink()

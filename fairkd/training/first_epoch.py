@@ -80,9 +80,7 @@ class FirstEpoch(TrainerCallback):
             shutil.copytree(self.folder / checkpoint.name, checkpoint)
             results.mkdir()
             shutil.copy2(self.epochs.folder / "0001.parquet", results)
-            # The checkpoint's own also names what this student's method has kept of the epoch.
-            (checkpoint / files.MANIFEST).unlink()
-            files.write_manifest(checkpoint, (f for part in (checkpoint, results) for f in part.iterdir()))
+            write_manifest(partial, state.global_step)  # the copied one also names what this student's method kept
 
         if round(state.epoch) == 1:
             runs.cached(self.name, copied)

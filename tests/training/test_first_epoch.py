@@ -80,10 +80,11 @@ def test_a_first_epoch_that_is_another_is_not_taken_for_plain_distillations(smal
     assert begun is None or student_name(begun) != student_name(kd)
 
 
-def test_a_student_whose_first_epoch_is_another_trains_it(small, steps):
+@pytest.mark.parametrize("changes", [{"method": "group_dro"}, {"learning_rate": 3e-4}], ids=str)
+def test_a_student_whose_first_epoch_is_another_trains_it(small, steps, changes):
     train_student(small.vary(method="kd"))
     steps.clear()
-    train_student(small.vary(method="group_dro"))
+    train_student(small.vary(**changes))
     assert steps == list(range(1, 13))
 
 

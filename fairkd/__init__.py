@@ -7,6 +7,7 @@ group_report(student.table("predictions"))
 
 import fairkd._warnings  # noqa: F401
 import fairkd.demo  # noqa: F401  its corpus is a data set
+from fairkd import provenance
 from fairkd.data import DATASETS, DataError, Entry, has_negation, load, register_generator, register_rule
 from fairkd.evaluation import group_accuracy, group_report, paired_difference, readable
 from fairkd.exits import (
@@ -71,3 +72,5 @@ __all__ = [
     "teacher_run",
     "title",
 ]
+
+provenance.remember(__name__)

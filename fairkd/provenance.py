@@ -1,7 +1,8 @@
 """What decides a number besides its parameters: the code that computes it and the versions it runs on.
 
 Code is told by the import closure of the modules that compute a result, each parsed and digested without comments
-and docstrings: what a result does not import (figures, notebooks, other methods) does not change its key.
+and docstrings: what a result does not import (figures, notebooks, other methods) does not change its key. What counts
+is what was loaded: a kernel goes on computing by it, however the files are edited meanwhile.
 """
 
 import ast
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -22,6 +24,10 @@ from typing import Any
 import torch
 
 _DECISIVE = ("torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "scikit-learn")
+# By a module's name: the spec it was loaded by, its digest, what it imports.
+_READ: dict[str, tuple[ModuleSpec | None, str, tuple[str, ...]]] = {}
+# By a code's id: the code, which keeps the id its own, and its text.
+_TEXTS: dict[int, tuple[CodeType, str]] = {}
 
 
 def code_digests(*sources: str | type | FunctionType) -> dict[str, str]:
@@ -41,6 +47,17 @@ def code_digests(*sources: str | type | FunctionType) -> dict[str, str]:
             if source.__module__ != "__main__":
                 _collect(source.__module__, found)
     return dict(sorted(found.items()))
+
+
+def remember(source: str | type | FunctionType) -> None:
+    """Read the code of a package's loaded modules, or of a class or function, now: a key may be asked for much later.
+
+    Called as they are imported or registered.
+    """
+    if isinstance(source, str):
+        code_digests(*(name for name in list(sys.modules) if f"{name}.".startswith(f"{source}.")))
+    else:
+        code_digests(source)
 
 
 def versions() -> dict[str, str]:
@@ -76,9 +93,10 @@ def _collect(module: str, found: dict[str, str]) -> None:
     if module in found or path is None:
         return
     loaded = sys.modules.get(module)
-    # What runs is what was loaded: a file edited since has no part in it until its module is loaded again.
-    digest, imports = _parsed(path, id(loaded.__spec__) if loaded else path.stat().st_mtime_ns)
-    found[module] = digest
+    spec = loaded.__spec__ if loaded else None
+    if spec is None or module not in _READ or _READ[module][0] is not spec:  # loaded again, it has another
+        _READ[module] = spec, *_parsed(path)
+    _, found[module], imports = _READ[module]
     for name in imports:
         _collect(name, found)
 
@@ -95,9 +113,8 @@ def _file(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-@cache
-def _parsed(path: Path, state: int) -> tuple[str, tuple[str, ...]]:
-    """The digest of a source file, and the names in fairkd that it imports; read again where `state` is another."""
+def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The digest of a source file, and the names in fairkd that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = []
     for node in ast.walk(tree):
@@ -137,11 +154,15 @@ def _class_text(cls: type) -> str:
 
 
 def _function_text(function: FunctionType) -> str:
-    try:
-        source = textwrap.dedent(inspect.getsource(function))
-        return ast.dump(_without_docstrings(ast.parse(source)))
-    except (OSError, TypeError, SyntaxError):
-        return _code_text(function.__code__)
+    """The source of a function, or its code where there is no source."""
+    code = inspect.unwrap(function).__code__
+    if id(code) not in _TEXTS:  # codes that differ by the defaults of arguments alone are equal
+        try:
+            text = ast.dump(_without_docstrings(ast.parse(textwrap.dedent(inspect.getsource(code)))))
+        except (OSError, TypeError, SyntaxError):
+            text = _code_text(code)
+        _TEXTS[id(code)] = code, text
+    return _TEXTS[id(code)][1]
 
 
 def _code_text(code: CodeType) -> str:

@@ -1,4 +1,5 @@
 import errno
+import importlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fairkd
 from fairkd import files, provenance, runs
 
 PARAMETERS = {"parameters": {"a": 1}, "code": {"m": "x"}, "versions": {"torch": "1"}}
@@ -294,6 +296,73 @@ def test_the_key_follows_code_and_neither_comments_nor_docstrings(project, monke
     first = digest('"""Says."""\n\n\ndef f():\n    """Says."""\n    return 1\n')
     assert digest('"""Other."""\n\n# a comment\ndef f():\n    """Other words."""\n    return 1\n') == first
     assert digest("def f():\n    return 2\n") != first
+
+
+def test_what_counts_is_what_was_loaded_until_it_is_loaded_again(project, monkeypatch):
+    file = project / "weigher.py"
+    monkeypatch.syspath_prepend(project)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    text = """
+import fairkd
+
+@fairkd.weighting.register
+class Weigher(fairkd.weighting.Refitted):
+    name = "weigher"
+
+    def weights(self, features, labels, exits, factor=1):
+        return factor
+"""
+
+    def digests():
+        found = provenance.code_digests(fairkd.METHODS["weigher"])
+        return found["weigher"], found["Weigher"]
+
+    file.write_text(text)
+    module = importlib.import_module("weigher")
+    try:
+        # edited before any key was asked for
+        file.write_text(text.replace("factor=1", "factor=2"))
+        first = digests()
+        importlib.reload(module)
+        second = digests()
+        assert second[0] != first[0]
+        assert second[1] != first[1]
+        file.write_text(text)
+        assert digests() == second
+        importlib.reload(module)
+        assert digests() == first
+    finally:
+        del fairkd.METHODS["weigher"], sys.modules["weigher"]
+
+
+def test_once_imported_no_key_reads_a_file_of_code(tmp_path):
+    script = """
+from pathlib import Path
+from unittest.mock import patch
+
+import fairkd
+from fairkd import provenance
+from fairkd.data.registry import GENERATORS
+
+own = Path.read_text
+
+def read(path, *args, **kwargs):
+    assert path.suffix != ".py", f"{path} is read late"
+    return own(path, *args, **kwargs)
+
+def digest(*sources):
+    with patch.object(Path, "read_text", read), patch("inspect.getsource", side_effect=AssertionError("read late")):
+        print(len(provenance.code_digests(*sources)))
+
+digest(*(f"fairkd.training.{name}" for name in ("teacher", "student", "refit", "finished")))
+digest(*fairkd.METHODS.values(), *fairkd.POSTERIORS.values(), *GENERATORS.values())
+import fairkd.study
+digest("fairkd.study.frontier", "fairkd.study.posterior")
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    training, kinds, study = map(int, told.stdout.split())
+    assert training > 30 and kinds > len(fairkd.METHODS) and study > 30
 
 
 def test_code_is_followed_through_imports_and_stops_at_what_is_not_imported():

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
+from fairkd import provenance
 from fairkd.parameters import Parameters
 
 Rule = Callable[[pd.DataFrame], pd.Series]
@@ -36,6 +37,7 @@ def register_generator(name: str) -> Callable[[_Generator], _Generator]:
     """Register a `Generator`, so that a data set's file can say `generator: name`."""
 
     def register(generator: _Generator) -> _Generator:
+        provenance.remember(generator)
         GENERATORS[name] = generator
         return generator
 
@@ -50,6 +52,7 @@ def register_rule(name: str) -> Callable[[_Rule], _Rule]:
     """
 
     def register(rule: _Rule) -> _Rule:
+        provenance.remember(rule)
         RULES[name] = rule
         return rule
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fairkd import provenance
 from fairkd.exits.linear import LinearExit, float64_logits, result_dtype
 from fairkd.exits.predictive import mean_by_quadrature, mean_by_sampling
 from fairkd.parameters import Parameters, Tempering, parameter
@@ -139,5 +140,6 @@ POSTERIORS: dict[str, type[Posterior]] = {}
 
 def register_posterior(posterior: type[Posterior]) -> type[Posterior]:
     """Make a posterior one that `posterior` may name; a decorator of its class."""
+    provenance.remember(posterior)
     POSTERIORS[posterior.name] = posterior
     return posterior

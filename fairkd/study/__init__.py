@@ -3,6 +3,7 @@
 Here finished runs are read and set side by side; what trains one is below. No figures are drawn here.
 """
 
+from fairkd import provenance
 from fairkd.study.circumstances import circumstances, differing
 from fairkd.study.early import EarlyStudy, early_seconds, held_out, margin_ranks
 from fairkd.study.frontier import SHARPNESS, frontier
@@ -38,3 +39,5 @@ __all__ = [
     "selection_report",
     "temperature_sweep",
 ]
+
+provenance.remember(__name__)

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from fairkd import provenance
 from fairkd.exits import Exits
 from fairkd.parameters import Count, Epochs, Fraction, Parameters, Precision, parameter
 from fairkd.weighting.group_weights import GroupWeights
@@ -250,5 +251,6 @@ METHODS: dict[str, type[Method]] = {}
 
 def register(method: type[Method]) -> type[Method]:
     """Make a method one that a students list may name; a decorator of its class."""
+    provenance.remember(method)
     METHODS[method.name] = method
     return method

@@ -97,7 +97,7 @@ def planned(what):
     seeds = [experiment.seed] if what in ("report", "tune") else asked(what).seeds
     students = {"report": lambda: experiment.students, "study": lambda: asked(what).methods}
     specs = students.get(what, lambda: asked(what).students)()
-    found = plan(experiment, [(spec, seed) for seed in seeds for spec in specs])
+    found = plan(experiment, [(spec, seed) for seed in seeds for spec in specs], exits=what in ("report", "early"))
     if what != "report":
         STUDIES.append((experiment, found))
     return found

@@ -67,10 +67,11 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     parameters = commands.add_parser("parameters", help="every parameter: type, default, range, who reads it, source")
     parameters.add_argument("--method", help="only those that this method reads beside what all share")
-    training = commands.add_parser("train", help="one student with its exits, and the teacher it needs")
+    training = commands.add_parser("train", help="one student and its exits, and the teacher it needs")
     training.add_argument("--profile", default="demo", help="file of params/ without .yaml, or the path of one")
     training.add_argument("-p", dest="given", metavar="NAME=VALUE", type=_value, action="append", default=[])
     training.add_argument("--part", choices=PARTS, default="student", help="only this run of those it is made of")
+    training.add_argument("--without-exits", action="store_true", help="fit no exits of the finished student")
     kept = commands.add_parser("runs", help="finished, interrupted and damaged runs: list, show, verify, remove")
     kept.add_argument("action", choices=["list", "show", "verify", "remove"], nargs="?", default="list")
     kept.add_argument("names", nargs="*", metavar="RUN", help="runs by name; verify takes all if none is named")
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
             case "train":
                 logging.basicConfig(format="%(message)s")
                 logging.getLogger("fairkd").setLevel("INFO")
-                made = train(given.profile, given.part, dict(given.given))
+                made = train(given.profile, given.part, dict(given.given), exits=not given.without_exits)
                 if ranks.first():
                     print(made.folder)
                 ranks.leave()
@@ -110,7 +111,7 @@ def _value(text: str) -> tuple[str, Any]:
         return name, yaml.safe_load(value)
 
 
-def train(profile: str, part: str, given: dict[str, Any]) -> Run:
+def train(profile: str, part: str, given: dict[str, Any], *, exits: bool = True) -> Run:
     """The run of `part` (see `fairkd.study.plan`) of the profile's student that `given` names, made if there is none.
 
     Raises:
@@ -119,7 +120,7 @@ def train(profile: str, part: str, given: dict[str, Any]) -> Run:
     given = dict(given)
     asked = Profiled(profile=profile, changes=given.pop("changes", {}))
     profiled = Experiment.of_students(profile_parameters(asked.profile, asked.changes))
-    return make(profiled.vary(**given), part)
+    return make(profiled.vary(**given), part, exits=exits)
 
 
 def _runs(action: str, names: list[str], safe: bool) -> None:

@@ -3,7 +3,7 @@
 Of a trained model remain its weights, in float32, and tables; of all students of a seed and teacher one checkpoint,
 their first epoch, among the caches. Meanwhile there are checkpoints, each with Adam's two means of every weight: two
 are kept, and a third is written before the oldest goes. While exits are fitted, the states of all layers on all rows
-lie on disk; in a training, those that the method's exits read.
+lie on disk, if they are; in a training, those that the method's exits read.
 """
 
 import shutil
@@ -98,6 +98,8 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
         kept += _WEIGHT * rows * given.student_epochs
     if isinstance(given.weighting, Rereads):
         meanwhile += len(given.weighting.layers) * states
+    if not run.exits:
+        return kept + _ROW * held * 2, meanwhile
     exits = _ROW * held * 2 * (depth + 1) + 2 * _NUMBER * depth * (student.config.hidden_size + 1) ** 2
     return kept + exits, max(meanwhile, depth * states)
 

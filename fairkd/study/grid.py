@@ -68,7 +68,7 @@ class Study(Profiled):
 
 
 def run_grid(
-    experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str] = ()
+    experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str] = (), *, exits: bool = True
 ) -> dict[str, dict[int, Run]]:
     """All students with all seeds, {student: {seed: run}}: finished runs are reused, the others trained now.
 
@@ -78,13 +78,14 @@ def run_grid(
         students: entries as in `Experiment.students`.
         seeds: training seeds of the students; the teacher has its own, one for all.
         refits: entries that `frontier` will be asked for; checked here, before anything is trained.
+        exits: whether the students' exits are fitted, see `distil`.
 
     Raises:
         ParameterError, DataError: an entry, a parameter or the data are wrong; said before any training.
     """
     splits = check_grid(experiment, students, seeds, refits)
     grid = [(spec, experiment.vary(seed=seed).student(spec), seed) for seed in seeds for spec in students]
-    planned = plan(experiment, [(spec, seed) for spec, _, seed in grid])
+    planned = plan(experiment, [(spec, seed) for spec, _, seed in grid], exits=exits)
     if disk := needed(experiment, splits, planned.values()):
         log.info("%s", disk)
     found: dict[str, dict[int, Run]] = {spec: {} for spec in students}
@@ -92,7 +93,7 @@ def run_grid(
         for spec, given, seed in bar:
             bar.set_postfix_str(f"{spec}, seed {seed}")
             same = training_identity(given) == training_identity(experiment)
-            found[spec][seed] = distil(given, splits=splits if same else None)
+            found[spec][seed] = distil(given, splits=splits if same else None, exits=exits)
     return found
 
 

@@ -12,23 +12,27 @@ from fairkd import runs
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError
 from fairkd.runs import Run
-from fairkd.training import distil, exits_name, fine_tune, student_name, teacher_name, train_student
+from fairkd.training import answers_name, distil, exits_name, fine_tune, student_name, teacher_name, train_student
 from fairkd.weighting import Early
 
-# What `fairkd train` makes: a student with its exits, or one of the runs that it is made of.
+# What `fairkd train` makes: a student, or one of the runs that it is made of.
 PARTS = ("student", "teacher", "early", "base")
 Part = Literal["student", "teacher", "early", "base"]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that is wanted: the `part` of a student and seed, made after the runs that it `needs`."""
+    """A run that is wanted: the `part` of a student and seed, made after the runs that it `needs`.
+
+    Of a student, or the plain student that it refits, `exits` are fitted too, or not.
+    """
 
     name: str
     student: str
     seed: int
     part: Part
     needs: tuple[str, ...] = ()
+    exits: bool = True
 
     @property
     def done(self) -> bool:
@@ -36,8 +40,13 @@ class Planned:
         return runs.find(self.name) is not None
 
 
-def make(experiment: Experiment, part: Part = "student") -> Run:
-    """The experiment's student with its exits, or its teacher, its early model, the plain student that it refits.
+def make(experiment: Experiment, part: Part = "student", *, exits: bool = True) -> Run:
+    """The experiment's student, or its teacher, its early model, the plain student that it refits.
+
+    Args:
+        experiment: whose student it is.
+        part: of those.
+        exits: whether a student's exits are fitted too.
 
     Raises:
         ParameterError: the experiment's method has no such part; or see `check`.
@@ -49,28 +58,31 @@ def make(experiment: Experiment, part: Part = "student") -> Run:
         return train_student(experiment.early())
     if part == "early" or (part == "base" and not experiment.weighting.refits_head):
         raise ParameterError(f"part {part}: a student of {experiment.method} is made without one")
-    return distil(experiment.base() if part == "base" else experiment)
+    return distil(experiment.base() if part == "base" else experiment, exits=exits)
 
 
-def plan(experiment: Experiment, grid: Iterable[tuple[str, int]]) -> dict[str, Planned]:
-    """All runs of the students and seeds of `grid`, by their names, each after what it needs.
+def plan(experiment: Experiment, grid: Iterable[tuple[str, int]], *, exits: bool = True) -> dict[str, Planned]:
+    """All runs of the students and seeds of `grid`, with their exits or without, by their names.
+
+    Each comes after what it needs.
 
     Raises:
         ParameterError: an entry, or one of its parameters, is wrong.
     """
     found: dict[str, Planned] = {}
+    student_run = exits_name if exits else answers_name
     for spec, seed in grid:
         given = experiment.vary(seed=seed).student(spec)
         parts: dict[Part, str] = {"teacher": teacher_name(given)}
         if isinstance(given.weighting, Early):
             parts["early"] = student_name(given.early())
         if given.weighting.refits_head:
-            parts["base"] = exits_name(given.base())
+            parts["base"] = student_run(given.base())
         for part, name in parts.items():
             needs = (parts["teacher"],) if part == "base" else ()
-            found.setdefault(name, Planned(name, spec, seed, part, needs))
-        name = exits_name(given)
-        found.setdefault(name, Planned(name, spec, seed, "student", tuple(parts.values())))
+            found.setdefault(name, Planned(name, spec, seed, part, needs, exits))
+        name = student_run(given)
+        found.setdefault(name, Planned(name, spec, seed, "student", tuple(parts.values()), exits))
     return found
 
 
@@ -78,4 +90,5 @@ def arguments(planned: Planned, profile: str, changes: dict[str, Any]) -> list[s
     """The arguments of `python -m fairkd` that make the run."""
     stated = {"changes": changes, "student": planned.student, "seed": planned.seed}
     given = [part for name, value in stated.items() for part in ("-p", f"{name}={json.dumps(value)}")]
-    return ["train", "--profile", profile, "--part", planned.part, *given]
+    without = [] if planned.exits else ["--without-exits"]
+    return ["train", "--profile", profile, "--part", planned.part, *without, *given]

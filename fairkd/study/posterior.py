@@ -14,7 +14,7 @@ from fairkd.exits import POSTERIORS, Exits
 from fairkd.exits.design import selected
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
-from fairkd.training import models
+from fairkd.training import exits_name, models
 from fairkd.training.reading import reading
 from fairkd.weighting import confidence_margin
 from fairkd.weighting.dedier import MarginWeighted
@@ -47,7 +47,7 @@ def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) 
         agreement = posterior_agreement(states["train"], labels, states["evaluation"], exits)
         files.write_table(folder / "agreement.parquet", agreement.assign(id=splits.evaluation["id"]))
 
-    parameters = {"exits": run.folder.name, "layer": layer, "temperatures": n_temperatures} | method.model_dump()
+    parameters = {"exits": exits_name(experiment), "layer": layer, "temperatures": n_temperatures} | method.model_dump()
     with models.quiet():
         return runs.make("posterior", runs.identity(parameters, __name__), compute)
 

@@ -6,11 +6,12 @@ mathematics of exits and weights is below, grids and figures above.
 """
 
 from fairkd.training.checks import check
-from fairkd.training.finished import distil, evaluate_on, exits_name, student_run
+from fairkd.training.finished import answers_name, distil, evaluate_on, exits_name, student_run
 from fairkd.training.student import student_name, train_student
 from fairkd.training.teacher import fine_tune, teacher_name, teacher_run
 
 __all__ = [
+    "answers_name",
     "check",
     "distil",
     "evaluate_on",

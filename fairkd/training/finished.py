@@ -1,4 +1,4 @@
-"""What a finished student is asked: its exits and their uncertainty, and further evaluation sets.
+"""What a finished student is asked: its answers, its exits and their uncertainty, further evaluation sets.
 
 Runs of their own: another posterior, predictive or subset of the evaluation rows trains nothing again.
 """
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from fairkd import evaluation, files, runs
-from fairkd.data import EvaluationSet, Splits, load, load_evaluation, tokenize
+from fairkd.data import EvaluationSet, Splits, evaluation_identity, load, load_evaluation, tokenize
 from fairkd.evaluation import class_probabilities
 from fairkd.exits.storage import stored_posterior
 from fairkd.experiment import Experiment
@@ -33,7 +33,7 @@ from fairkd.training.teacher import fine_tune, teacher_name, teacher_run, write_
 log = logging.getLogger("fairkd")
 
 
-def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
+def distil(experiment: Experiment, *, splits: Splits | None = None, exits: bool = True) -> Run:
     """The student distilled by the experiment's method, its exits fitted: finished runs are reused, others made now.
 
     The run holds exits.safetensors, posteriors.safetensors, metrics.json, predictions.parquet (teacher, student, and
@@ -43,13 +43,16 @@ def distil(experiment: Experiment, *, splits: Splits | None = None) -> Run:
 
     Args:
         splits: the experiment's data, where `check` has loaded them already.
+        exits: False fits none, which saves a sixth or more of the time: of the files above the run then holds
+            metrics.json and predictions.parquet, of teacher and student alone.
 
     Raises:
         ParameterError, DataError: see `check`.
     """
     splits = check(experiment) if splits is None else splits
     teacher = fine_tune(experiment, splits=splits)
-    return _read_exits(experiment, splits, teacher, made(experiment, splits))
+    ask = _read_exits if exits else _read_answers
+    return ask(experiment, splits, teacher, made(experiment, splits))
 
 
 def made(experiment: Experiment, splits: Splits, after_epoch: Callable[[int, pd.DataFrame], None] | None = None) -> Run:
@@ -64,25 +67,44 @@ def _read_exits(experiment: Experiment, splits: Splits, teacher: Run, student: R
 
     def compute(folder: Path) -> None:
         log.info("fitting the exits of %s", student.folder.name)
-        own = student.table("predictions")
-        own = own[own["id"].isin(splits.evaluation["id"])]
-        rows = splits.evaluation.set_index("id", drop=False).loc[own["id"]]
-        taught = teacher.table("predictions").set_index("id").loc[own["id"]]
-        probs = {"teacher": class_probabilities(taught, "teacher"), "student": class_probabilities(own, "student")}
+        rows, probs = _answers(splits, teacher, student)
         if experiment.weighting.refits_head:  # whose layers, and so whose exits, are those of the plain student
-            probs |= _exits_of(distil(experiment.base(), splits=splits), own["id"], folder)
+            probs |= _exits_of(distil(experiment.base(), splits=splits), rows["id"], folder)
         else:
             told = _exits(experiment, splits, rows, student, folder)
             probs |= told["evaluation"]
             held_out = evaluation.predictions_table(splits.validation, told["validation"], splits.attribute)
             files.write_table(folder / "validation.parquet", held_out)
-        table = evaluation.predictions_table(rows, probs, splits.attribute)
-        files.write_table(folder / "predictions.parquet", table)
-        reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
-        write_metrics(folder, splits.dropped, reports)
+        _write_answers(folder, splits, rows, probs)
 
     with models.quiet(), arithmetic(experiment):
         return runs.make("exits", _exits_identity(experiment), compute, of=student)
+
+
+def _read_answers(experiment: Experiment, splits: Splits, teacher: Run, student: Run) -> Run:
+    """The run of what teacher and finished student say of the evaluation rows: found, or made now."""
+
+    def compute(folder: Path) -> None:
+        _write_answers(folder, splits, *_answers(splits, teacher, student))
+
+    return runs.make("answers", _answers_identity(experiment), compute, of=student)
+
+
+def _answers(splits: Splits, teacher: Run, student: Run) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The evaluation rows, in the order of the student's predictions; {model: (N, C) probabilities} of them."""
+    own = student.table("predictions")
+    own = own[own["id"].isin(splits.evaluation["id"])]
+    taught = teacher.table("predictions").set_index("id").loc[own["id"]]
+    probs = {"teacher": class_probabilities(taught, "teacher"), "student": class_probabilities(own, "student")}
+    return splits.evaluation.set_index("id", drop=False).loc[own["id"]], probs
+
+
+def _write_answers(folder: Path, splits: Splits, rows: pd.DataFrame, probs: dict[str, np.ndarray]) -> None:
+    """predictions.parquet and metrics.json of all models in `probs`."""
+    table = evaluation.predictions_table(rows, probs, splits.attribute)
+    files.write_table(folder / "predictions.parquet", table)
+    reports = {name: evaluation.group_report(table, name, attribute=splits.attribute) for name in probs}
+    write_metrics(folder, splits.dropped, reports)
 
 
 def student_run(experiment: Experiment) -> Run:
@@ -147,13 +169,24 @@ def exits_name(experiment: Experiment) -> str:
     return runs.run_name("exits", _exits_identity(experiment))
 
 
+def answers_name(experiment: Experiment) -> str:
+    """The run of what the experiment's student and teacher say of the evaluation rows."""
+    return runs.run_name("answers", _answers_identity(experiment))
+
+
 def _exits_identity(experiment: Experiment) -> dict[str, Any]:
     posterior = type(experiment.finished().posterior)
-    of = {
-        "student": student_name(experiment),
-        "teacher": teacher_name(experiment),
-    }
-    return runs.identity(of | experiment.exits_parameters(), __name__, posterior, *experiment.data_code)
+    parameters = _asked_of(experiment) | experiment.exits_parameters()
+    return runs.identity(parameters, __name__, posterior, *experiment.data_code)
+
+
+def _answers_identity(experiment: Experiment) -> dict[str, Any]:
+    parameters = _asked_of(experiment) | evaluation_identity(experiment)
+    return runs.identity(parameters, __name__, *experiment.data_code)
+
+
+def _asked_of(experiment: Experiment) -> dict[str, str]:
+    return {"student": student_name(experiment), "teacher": teacher_name(experiment)}
 
 
 def _exits_of(plain: Run, ids: pd.Series, folder: Path) -> dict[str, np.ndarray]:

@@ -118,6 +118,7 @@ def test_a_study_is_a_job_a_student_and_seed(project):
         for seed in "01"
     ]
     assert sorted(made) == sorted([("teacher", '"kd"', "0"), *grid])
+    assert all("--without-exits" in job for job in jobs)
     assert made[0][0] in ("teacher", "early")
     assert made.index(("early", '"jtt"', "1")) < made.index(("student", '"jtt"', "1"))
     assert "11 runs to make: about " in result.stdout and "jobs done, about" in result.stdout

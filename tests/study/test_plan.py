@@ -31,14 +31,16 @@ def test_a_plan_names_every_run_once_after_what_it_needs(small):
     assert [name in other for name, run in found.items()] == [run.part == "teacher" for run in found.values()]
 
 
-def test_what_is_planned_is_what_is_made(small, project, monkeypatch):
-    found = plan(small, [("jtt,place=refit", 1)])
+@pytest.mark.parametrize("exits", [True, False])
+def test_what_is_planned_is_what_is_made(small, project, monkeypatch, exits):
+    found = plan(small, [("jtt,place=refit", 1)], exits=exits)
     assert not any(run.done for run in found.values())
     for name, run in found.items():
         given = small.vary(seed=1).student("jtt,place=refit")
-        assert make(given, run.part).folder.name == name and run.done
+        assert make(given, run.part, exits=run.exits).folder.name == name and run.done
+    assert any(project.glob("reports/runs/exits-*")) == exits
     monkeypatch.setattr("fairkd.training.student.Task", None)  # all that is left is to read
-    assert distil(small.vary(seed=1).student("jtt,place=refit")).folder.name == name
+    assert distil(small.vary(seed=1).student("jtt,place=refit"), exits=exits).folder.name == name
 
 
 def test_the_command_makes_the_run_that_was_planned(small, project, capsys):
@@ -47,7 +49,7 @@ def test_the_command_makes_the_run_that_was_planned(small, project, capsys):
     stated |= {"learning_rate": 0.0002, "students": ["kd"], "report_to": "none"}
     (project / "tiny.yaml").write_text(json.dumps(stated))
     experiment = Experiment.of_students(stated | {"batch_size": 32})
-    for run in plan(experiment, [("kd", 3)]).values():
+    for run in (plan(experiment, [("kd", 3)], exits=False) | plan(experiment, [("kd", 3)])).values():
         main(arguments(run, "tiny.yaml", {"batch_size": 32}))
         assert capsys.readouterr().out.strip().endswith(run.name)
 

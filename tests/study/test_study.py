@@ -20,6 +20,21 @@ def grid(small):
     return experiment, study.run_grid(experiment, ["kd", "laplace@2"], [0, 1])
 
 
+def test_a_grid_without_exits_compares_to_the_digit_as_with_them(grid, project):
+    experiment, found = grid
+    alone = study.run_grid(experiment, list(found), [0, 1], exits=False)
+    for with_exits, without in ((found[spec][seed], alone[spec][seed]) for spec in found for seed in (0, 1)):
+        assert with_exits.of.folder == without.of.folder and with_exits.folder != without.folder
+    compared, again = study.comparison(found, "negation"), study.comparison(alone, "negation")
+    pd.testing.assert_frame_equal(compared.report, again.report)
+    pd.testing.assert_frame_equal(compared.differences, again.differences)
+    given = experiment.student("laplace@2")
+    swept = study.posterior_tables(given, alone["laplace@2"][0])
+    assert study.posterior_tables(given, found["laplace@2"][0]).folder == swept.folder
+    tempered = given.vary(finished_exits={"pooling": "mean"})
+    assert study.posterior_tables(tempered, alone["laplace@2"][0]).folder != swept.folder
+
+
 def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
     experiment, found = grid
     assert {spec: list(of_seed) for spec, of_seed in found.items()} == {"kd": [0, 1], "laplace@2": [0, 1]}

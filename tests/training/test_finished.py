@@ -1,5 +1,6 @@
 import json
 
+import pandas as pd
 import pytest
 from transformers import pipeline
 
@@ -28,6 +29,25 @@ def others(project):
     ]
     (project / "others" / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
+
+
+@pytest.mark.parametrize("student", ["laplace@2", "dfr"])
+def test_a_student_without_exits_answers_as_with_them_and_trains_once(small, student, monkeypatch):
+    experiment = small.student(student).vary(evaluation_examples=30)
+    alone = fairkd.distil(experiment, exits=False)
+    assert sorted(path.name for path in alone.folder.iterdir() if path.suffix in (".parquet", ".safetensors")) == [
+        "predictions.parquet"
+    ]
+    monkeypatch.setattr("fairkd.training.student.Task", None)  # a training would fail
+    whole = fairkd.distil(experiment)
+    assert whole.of.folder == alone.of.folder and (whole.folder / "exits.safetensors").exists()
+    answers = alone.table("predictions")
+    assert len(answers) == 30 and {"teacher_prob_0", "student_margin"} <= set(answers)
+    pd.testing.assert_frame_equal(answers, whole.table("predictions")[answers.columns])
+    assert alone.metrics == {name: whole.metrics[name] for name in ("dropped", "teacher", "student")}
+    assert fairkd.distil(experiment, exits=False).folder == alone.folder
+    assert fairkd.distil(experiment.vary(finished_exits={"pooling": "mean"}), exits=False).folder == alone.folder
+    assert fairkd.distil(experiment.vary(evaluation_examples=12), exits=False).folder != alone.folder
 
 
 def test_a_further_set_is_answered_by_the_student_in_the_classes_of_the_set(small, others):

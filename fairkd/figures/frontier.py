@@ -2,22 +2,26 @@
 
 import pandas as pd
 
-from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, styles
+from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, styles, wrapped
 
 
 def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_means") -> Figure:
-    """A line for each student through its settings up to its highest worst group, and a mark for each that has none.
+    """A line for each refit through its settings up to its highest worst group, and a star for each student beside.
 
     Args:
         points: columns student, parameter, setting, row, value, as `study.frontier_points` has it.
-        marks: columns student, row, value, as `evaluation.compare` has it; drawn as points with their names.
+        marks: columns student, row, value, as `evaluation.compare` has it: students that are trained with weights, or
+            refitted with none that sharpen.
         row: what is drawn upwards; "average" is drawn across.
     """
     require(points, "the points", ["student", "parameter", "setting", "row", "value"])
     require(marks, "the marks", ["student", "row", "value"])
-    drawing, axes = canvas(1, 1, height=5.0)
-    ax, said, best, reached = axes.flat[0], [], {}, {}
     names, shared = short_names(list(points["student"].unique()))
+    beside = list(marks["student"].unique())
+    names = {student: f"{name} (refit)" if name in beside else name for student, name in names.items()}
+    lines = sum(wrapped(name).count("\n") + 1 for name in [*names.values(), *beside])
+    drawing, axes = canvas(1, 1, height=max(5.0, 1.2 + 0.2 * lines))
+    ax, said, best, reached = axes.flat[0], [], {}, {}
     looks, ends = {names[student]: look for student, look in styles(list(names)).items()}, {}
     for student, part in points.groupby(points["student"].map(names), sort=False):
         wide, parameter = part.pivot_table(index="setting", columns="row", values="value"), part["parameter"].iloc[0]
@@ -40,8 +44,8 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     highest = max(best, key=lambda student: best[student][row])
     caption = Words(
         f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at "
-        f"{reached[highest]}, at an average of {best[highest]['average']:.3f}."
-        + (f" All lines: {', '.join(shared)}." if shared else "")
+        f"{reached[highest]}, at an average of {best[highest]['average']:.3f}. Lines are refits, stars the students of "
+        "the table." + (f" All lines: {', '.join(shared)}." if shared else "")
     )
     table = pd.concat([points, marks])
     table = table.loc[table["row"].isin(["average", row]), ["student", "parameter", "setting", "row", "value"]]

@@ -33,3 +33,19 @@ def test_what_all_lines_share_is_said_once():
     assert "All lines: x=1." in figure.caption
     alone = figures.frontier(points[:2], pd.DataFrame(long("kd", None, 0.75, 0.6)))
     assert "a@3,x=1,y=2 from 0.300" in alone.alt and "All lines" not in alone.caption
+
+
+def test_a_refit_and_the_student_trained_with_its_weights_are_told_apart():
+    points = pd.DataFrame([*long("a@3", 0.0, 0.8, 0.3), *long("b@3", 0.0, 0.8, 0.35)])
+    figure = figures.frontier(points, pd.DataFrame(long("a@3", None, 0.75, 0.6)))
+    at = {text.get_text(): text.xy for text in figure.drawing.axes[0].texts}
+    assert at == {"a@3\n(refit)": (0.8, 0.3), "b@3": (0.8, 0.35), "a@3": (0.75, 0.6)}
+    assert "a@3 (refit) from 0.300" in figure.alt and "a@3 0.600" in figure.alt
+
+
+def test_the_names_of_many_students_lie_beside_the_axes():
+    marks = pd.DataFrame([row for i in range(12) for row in long(f"m@{i},first=1,second=2", None, 0.7, 0.5 + i / 1000)])
+    figure = figures.frontier(pd.DataFrame(long("a", 0.0, 0.8, 0.3)), marks)
+    low, high = figure.drawing.axes[0].get_ylim()
+    places = [text.xyann[1] for text in figure.drawing.axes[0].texts]
+    assert len(places) == 13 and low <= min(places) and max(places) <= high

@@ -80,7 +80,7 @@ def test_a_batch_is_shared_evenly_or_refused(small, monkeypatch):
 
 
 def test_the_first_process_alone_tells_the_folder(project, monkeypatch, capsys):
-    monkeypatch.setattr(__main__, "train", lambda *given: Run(project / "made"))
+    monkeypatch.setattr(__main__, "train", lambda *given, **more: Run(project / "made"))
     for first, told in ((True, f"{project / 'made'}\n"), (False, "")):
         monkeypatch.setattr(ranks, "first", lambda first=first: first)
         __main__.main(["train"])

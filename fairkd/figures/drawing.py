@@ -122,7 +122,7 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, d
     names = sorted(ends, key=lambda name: ends[name][1])
     low, high = ax.get_ylim()
     inches = ax.figure.get_figheight() / ax.get_subplotspec().get_gridspec().nrows - 1.0
-    lines = np.array([1 + wrapped(name).count("\n") for name in names])
+    lines = np.array([n_lines(name) for name in names])
     between = (lines[1:] + lines[:-1]) / 2 * 0.19  # a line of text is .19 inches high
     steps = np.append(0, np.cumsum(between)) / inches * (high - low)
     wanted = np.array([ends[name][1] for name in names]) - steps
@@ -146,6 +146,11 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, d
 def wrapped(name: str) -> str:
     """A group's or student's name in lines of its parts."""
     return re.sub(r",\s*", ",\n", name).replace(" (", "\n(")
+
+
+def n_lines(name: str) -> int:
+    """How many lines a name takes beside the axes."""
+    return 1 + wrapped(name).count("\n")
 
 
 def long(tables: dict, keys: list[str], value: str) -> pd.DataFrame:

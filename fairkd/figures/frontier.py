@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, styles, wrapped
+from fairkd.figures.drawing import Figure, Words, canvas, n_lines, name_ends, require, styles
 
 
 def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_means") -> Figure:
@@ -19,7 +19,7 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     names, shared = short_names(list(points["student"].unique()))
     beside = list(marks["student"].unique())
     names = {student: f"{name} (refit)" if name in beside else name for student, name in names.items()}
-    lines = sum(wrapped(name).count("\n") + 1 for name in [*names.values(), *beside])
+    lines = sum(map(n_lines, [*names.values(), *beside]))
     drawing, axes = canvas(1, 1, height=max(5.0, 1.2 + 0.2 * lines))
     ax, said, best, reached = axes.flat[0], [], {}, {}
     looks, ends = {names[student]: look for student, look in styles(list(names)).items()}, {}

@@ -45,7 +45,7 @@ def make(experiment: Experiment, part: Part = "student", *, exits: bool = True) 
 
     Args:
         experiment: whose student it is.
-        part: of those.
+        part: which of these.
         exits: whether a student's exits are fitted too.
 
     Raises:

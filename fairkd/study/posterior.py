@@ -15,6 +15,7 @@ from fairkd.exits.design import selected
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import exits_name, models
+from fairkd.training.finished import made
 from fairkd.training.reading import reading
 from fairkd.weighting import confidence_margin
 from fairkd.weighting.dedier import MarginWeighted
@@ -24,8 +25,8 @@ log = logging.getLogger("fairkd")
 _SWEEP_ROWS = 2_000  # training rows a sweep looks at, drawn at random
 
 
-def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) -> Run:
-    """What the posterior does to the margins of a finished student's exit at aux_layer; computed once.
+def posterior_tables(experiment: Experiment, n_temperatures: int = 9) -> Run:
+    """What the posterior does to the margins of the finished student's exit at aux_layer; computed once.
 
     The run has two tables. "sweep": how margins and weights of training rows move away from MAP as the likelihood
     temperature rises from 1 to N, see `temperature_sweep`. "agreement": the margin and the variance of the top
@@ -34,8 +35,9 @@ def posterior_tables(experiment: Experiment, run: Run, n_temperatures: int = 9) 
     layer, method = experiment.aux_layer, experiment.weighting
 
     def compute(folder: Path) -> None:
-        log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
         splits = load(experiment)
+        run = made(experiment, splits)
+        log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
         exits, states = experiment.finished(len(splits.labels)), {}
         model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
         for split, frame in {"train": splits.train, "evaluation": splits.evaluation}.items():

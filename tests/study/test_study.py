@@ -29,10 +29,10 @@ def test_a_grid_without_exits_compares_to_the_digit_as_with_them(grid, project):
     pd.testing.assert_frame_equal(compared.report, again.report)
     pd.testing.assert_frame_equal(compared.differences, again.differences)
     given = experiment.student("laplace@2")
-    swept = study.posterior_tables(given, alone["laplace@2"][0])
-    assert study.posterior_tables(given, found["laplace@2"][0]).folder == swept.folder
+    swept = study.posterior_tables(given)
+    assert study.posterior_tables(given).folder == swept.folder
     tempered = given.vary(finished_exits={"pooling": "mean"})
-    assert study.posterior_tables(tempered, alone["laplace@2"][0]).folder != swept.folder
+    assert study.posterior_tables(tempered).folder != swept.folder
 
 
 def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
@@ -100,7 +100,7 @@ def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
     experiment, found = grid
     given = experiment.student("laplace@2")
     splits = load(given)
-    run = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
+    run = study.posterior_tables(given, n_temperatures=4)
     sweep = run.table("sweep")
     assert sweep["likelihood_temperature"].iloc[[0, -1]].tolist() == pytest.approx([1, 240])
     assert sweep["margin_shift"].is_monotonic_increasing
@@ -111,7 +111,7 @@ def test_the_sweep_starts_at_the_exact_posterior_and_its_bound_holds(grid):
     # The exact posterior's own margin is what the run's predictions have.
     stored = found["laplace@2"][0].table("predictions").set_index("id").loc[agreement["id"], "exit2_laplace_margin"]
     np.testing.assert_allclose(agreement["kronecker_margin"], stored, atol=1e-5)
-    again = study.posterior_tables(given, found["laplace@2"][0], n_temperatures=4)
+    again = study.posterior_tables(given, n_temperatures=4)
     assert again.folder == run.folder
 
 

@@ -113,6 +113,11 @@ def mark(name, what):
     return str(path)
 
 
+def before(run):
+    """The runs that one is made after."""
+    return [*run.needs, *([run.after] if run.after else [])]
+
+
 def command(name, what):
     """The arguments of fairkd that make the run."""
     return shlex.join(arguments(planned(what)[name], PARAMS, asked(what).changes))
@@ -194,7 +199,7 @@ rule tune:
 
 rule run:
     input:
-        lambda w: [ancient(mark(name, w.what)) for name in planned(w.what)[w.name].needs],
+        lambda w: [ancient(mark(name, w.what)) for name in before(planned(w.what)[w.name])],
     output:
         DONE,
     params:

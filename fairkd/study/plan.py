@@ -12,7 +12,16 @@ from fairkd import runs
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError
 from fairkd.runs import Run
-from fairkd.training import answers_name, distil, exits_name, fine_tune, student_name, teacher_name, train_student
+from fairkd.training import (
+    answers_name,
+    distil,
+    exits_name,
+    fine_tune,
+    plain,
+    student_name,
+    teacher_name,
+    train_student,
+)
 from fairkd.weighting import Early
 
 # What `fairkd train` makes: a student, or one of the runs that it is made of.
@@ -22,8 +31,9 @@ Part = Literal["student", "teacher", "early", "base"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that is wanted: the `part` of a student and seed, made after the runs that it `needs`.
+    """A run that is wanted: the `part` of a student and seed, made of the runs that it `needs`.
 
+    It is best made `after` another whose first epoch it goes on from; at a time with it, it would train that epoch too.
     Of a student, or the plain student that it refits, `exits` are fitted too, or not.
     """
 
@@ -32,6 +42,7 @@ class Planned:
     seed: int
     part: Part
     needs: tuple[str, ...] = ()
+    after: str | None = None
     exits: bool = True
 
     @property
@@ -80,9 +91,13 @@ def plan(experiment: Experiment, grid: Iterable[tuple[str, int]], *, exits: bool
             parts["base"] = student_run(given.base())
         for part, name in parts.items():
             needs = (parts["teacher"],) if part == "base" else ()
-            found.setdefault(name, Planned(name, spec, seed, part, needs, exits))
+            found.setdefault(name, Planned(name, spec, seed, part, needs, exits=exits))
         name = student_run(given)
-        found.setdefault(name, Planned(name, spec, seed, "student", tuple(parts.values()), exits))
+        plain_student = None if given.weighting.refits_head else plain(given)
+        first = student_run(plain_student) if plain_student else name
+        if name not in found or found[name].part == "base":  # a student that is also what another refits
+            after = first if first != name and first in found else None
+            found[name] = Planned(name, spec, seed, "student", tuple(parts.values()), after, exits)
     return found
 
 

@@ -7,6 +7,7 @@ mathematics of exits and weights is below, grids and figures above.
 
 from fairkd.training.checks import check
 from fairkd.training.finished import answers_name, distil, evaluate_on, exits_name, student_run
+from fairkd.training.first_epoch import plain
 from fairkd.training.student import student_name, train_student
 from fairkd.training.teacher import fine_tune, teacher_name, teacher_run
 
@@ -17,6 +18,7 @@ __all__ = [
     "evaluate_on",
     "exits_name",
     "fine_tune",
+    "plain",
     "student_name",
     "student_run",
     "teacher_name",

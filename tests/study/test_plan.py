@@ -31,6 +31,30 @@ def test_a_plan_names_every_run_once_after_what_it_needs(small):
     assert [name in other for name, run in found.items()] == [run.part == "teacher" for run in found.values()]
 
 
+def test_a_student_whose_first_epoch_is_the_plain_one_s_is_made_after_it(small):
+    specs = ["kd", "laplace@2", "dedier@2,temperature=9.0", "dedier@2,place=refit", "erm", "group_dro", "avcs@2"]
+    found = {
+        (run.student, run.seed): run for run in plan(small, [(s, seed) for seed in (0, 1) for s in specs]).values()
+    }
+    for seed in (0, 1):
+        after = [spec for spec in specs if found[spec, seed].after == found["kd", seed].name]
+        assert after == ["laplace@2", "avcs@2"]  # the others' loss is another, and a refit trains nothing
+        assert sum(run.after is not None for run in found.values()) == 4
+    assert not any(
+        run.after for run in plan(small, [("laplace@2", 0), ("kd", 0)]).values()
+    )  # who fails stops only itself
+
+
+def test_a_student_that_another_refits_is_planned_as_itself(small):
+    found = plan(small, [("refit", 0), ("kd", 0)])
+    assert [(run.part, run.student) for run in found.values()] == [
+        ("teacher", "refit"),
+        ("student", "kd"),
+        ("student", "refit"),
+    ]
+    assert not any(run.after for run in found.values())  # nor after itself
+
+
 @pytest.mark.parametrize("exits", [True, False])
 def test_what_is_planned_is_what_is_made(small, project, monkeypatch, exits):
     found = plan(small, [("jtt,place=refit", 1)], exits=exits)

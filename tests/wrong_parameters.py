@@ -182,6 +182,8 @@ SINGLE = [
     ("09_tuning", {"space": {"beta": 3.0}}, "space = 3.0: should be a list"),
     ("09_tuning", {"space": {"bta": [1.0, 2.0]}}, "space: bta cannot be tuned of these students; did you mean 'beta'"),
     ("09_tuning", {"space": {"batch_size": [16, 64]}}, "space: batch_size cannot be tuned of these students"),
+    ("09_tuning", {"space": {"kept_epoch": None}}, "space: kept_epoch cannot be tuned of these students"),
+    ("09_tuning", {"kept_epoch": "validation average"}, "kept_epoch: a tuning does not read it; state selection"),
     ("09_tuning", {"space": {"seed": [0, 9]}}, "space: seed cannot be tuned of these students"),
     ("09_tuning", {"space": {"beta": []}}, r"space: beta = \[\]: name a value or more, each once"),
     ("09_tuning", {"space": {"beta": [1.0, 1.0]}}, r"space: beta = \[1.0, 1.0\]: name a value or more, each once"),

@@ -8,13 +8,17 @@ from fairkd.evaluation.groups import group_accuracy, lost_group, target_groups
 from fairkd.evaluation.intervals import holm
 from fairkd.evaluation.report import group_report, paired_difference, readable
 from fairkd.evaluation.seeds import Comparison, compare
+from fairkd.evaluation.selection import SELECTIONS, chosen, evaluated_at
 from fairkd.evaluation.tables import class_probabilities, is_correct, margins, predictions_table
 
 __all__ = [
+    "SELECTIONS",
     "Comparison",
+    "chosen",
     "class_probabilities",
     "compare",
     "coverage",
+    "evaluated_at",
     "group_accuracy",
     "group_report",
     "holm",

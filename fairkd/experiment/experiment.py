@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from fairkd import runs
 from fairkd.data import DataOptions, evaluation_identity, training_identity
+from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
 from fairkd.experiment.parts import generator_options, named, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
@@ -29,7 +30,7 @@ from fairkd.weighting import METHODS, Early, Method, ReadsExit, Rereads
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
 _BOTH = {"batch_size", "warmup_ratio", "bf16", "threads", "instruction_set"}
-_STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "seed"}
+_STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "kept_epoch", "seed"}
 
 
 _Decay = Annotated[float, Field(ge=0, le=10)]
@@ -61,6 +62,11 @@ class Experiment(DataOptions, ExitOptions):
     learning_rate: float = parameter(1e-4, "peak of the student's linear schedule", "deck: 2e-5", gt=0, lt=1)
     weight_decay: _Decay = parameter(
         0.01, "AdamW's decoupled decay, of the student", "BERT's habit; group_dro: more, Sagawa et al. 2020"
+    )
+    kept_epoch: Literal[tuple(SELECTIONS)] = parameter(
+        "last epoch",
+        "epoch whose model the student is: the last, or the one a rule finds best on validation pairs",
+        "early stopping, Sagawa et al. 2020",
     )
     seed: Seed = parameter(0, "seed of the student's head, batches and dropout")
 
@@ -143,6 +149,10 @@ class Experiment(DataOptions, ExitOptions):
         if method.refits_on_validation and not self.validation_examples:
             raise ParameterError(
                 f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
+            )
+        if self.kept_epoch != "last epoch" and not self.validation_examples:
+            raise ParameterError(
+                f"kept_epoch = {self.kept_epoch!r}: needs validation_examples above 0, or kept_epoch = 'last epoch'"
             )
         if repeated := sorted({spec for spec in self.students if self.students.count(spec) > 1}):
             raise ParameterError(f"students = {self.students!r}: name {', '.join(repeated)} once")
@@ -317,7 +327,7 @@ class Experiment(DataOptions, ExitOptions):
         """The early model of a method that has one, a student itself: the labels alone, for a few epochs."""
         if not isinstance(self._weighting, Early):
             raise ValueError(f"{self.method} has no early model")
-        return self.vary(method="erm", student_epochs=self._weighting.early_epochs)
+        return self.vary(method="erm", student_epochs=self._weighting.early_epochs, kept_epoch="last epoch")
 
     def _chosen(self, names) -> dict[str, Any]:
         chosen = {name: getattr(self, name) for name in type(self).model_fields if name in names}

@@ -38,5 +38,7 @@ def read_student(spec: str) -> dict[str, Any]:
 
 
 def title(spec: str) -> str:
-    """How a student is named in tables: its entry of `students`, marked where the method reads group labels."""
-    return f"{spec} (reads group labels)" if METHODS[read_student(spec)["method"]].reads_groups else spec
+    """How a student is named in tables: its entry of `students`, marked where it reads group labels."""
+    stated = read_student(spec)
+    reads = METHODS[stated["method"]].reads_groups or stated.get("kept_epoch") == "validation worst group"
+    return f"{spec} (reads group labels)" if reads else spec

@@ -4,12 +4,13 @@ Here finished runs are read and set side by side; what trains one is below. No f
 """
 
 from fairkd import provenance
+from fairkd.evaluation import SELECTIONS
 from fairkd.study.circumstances import circumstances, differing
 from fairkd.study.early import EarlyStudy, early_seconds, held_out, margin_ranks
 from fairkd.study.frontier import SHARPNESS, frontier
 from fairkd.study.grid import Study, comparison, pivot, run_grid
 from fairkd.study.posterior import posterior_agreement, posterior_tables, temperature_sweep
-from fairkd.study.selection import SELECTIONS, chosen, predictions_at, selection_report
+from fairkd.study.selection import predictions_at, selection_report
 from fairkd.study.settings import frontier_choices, frontier_points, laplace_differences
 from fairkd.study.words import findings, in_words
 
@@ -18,7 +19,6 @@ __all__ = [
     "SHARPNESS",
     "EarlyStudy",
     "Study",
-    "chosen",
     "circumstances",
     "comparison",
     "differing",

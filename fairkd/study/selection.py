@@ -1,86 +1,18 @@
-"""Which epoch of a run, or which setting of a refit, to believe, by one rule or another."""
+"""Students at the epochs that one rule or another would keep."""
 
-from collections.abc import Callable, Iterable
-from itertools import combinations
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
-from fairkd.evaluation import class_probabilities, compare, group_accuracy
+from fairkd.evaluation import chosen, compare, evaluated_at
 from fairkd.experiment import title
 from fairkd.runs import Run
-
-
-def class_difference(rows: pd.DataFrame) -> float:
-    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024)."""
-    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
-    of_class = [right[rows["label"] == label].mean() for label in sorted(rows["label"].unique())]
-    return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))
-
-
-def _average(rows: pd.DataFrame, attribute: str) -> float:
-    return group_accuracy(rows, attribute=attribute)["average"]
-
-
-def _worst_group(rows: pd.DataFrame, attribute: str) -> float:
-    return group_accuracy(rows, attribute=attribute)["worst_group"]
-
-
-# By what is chosen: nothing, or the validation split, whose group labels the last rule alone reads.
-SELECTIONS: dict[str, Callable[[pd.DataFrame, str], float] | None] = {
-    "last epoch": None,
-    "validation average": _average,
-    "smallest class difference": lambda rows, attribute: -class_difference(rows),
-    "validation worst group": _worst_group,
-}
-
-
-# For refits weighed by an exit: what it errs on stands for the groups, whose labels nobody reads.
-BY_EXIT = "validation worst by exit"
-_RULES = SELECTIONS | {BY_EXIT: lambda rows, attribute: worst_by_exit(rows)}
-
-
-def worst_by_exit(rows: pd.DataFrame) -> float:
-    """The lowest accuracy of a student over label x whether the exit is right, the column `exit_right`."""
-    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
-    return float(pd.Series(right, index=rows.index).groupby([rows["label"], rows["exit_right"]]).mean().min())
-
-
-def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", among: str = "epoch") -> float:
-    """The epoch (or other setting) that a rule would keep; of equals the better average, then the first.
-
-    Args:
-        table: predictions of a student, with the columns `split` and `among`; a run's table "epochs".
-        selection: one of `SELECTIONS`, of which "last epoch" is the largest; or `BY_EXIT`, which reads `exit_right`.
-        among: the column of what is chosen.
-
-    Raises:
-        ValueError: an unknown selection, or one that needs validation rows where there are none.
-    """
-    if selection not in _RULES:
-        raise ValueError(f"selection is {selection!r}; choose one of {', '.join(_RULES)}")
-    rule = _RULES[selection]
-    if rule is None:
-        return table[among].max()
-    validation = table[table["split"] == "validation"]
-    if validation.empty:
-        raise ValueError(f"selection {selection!r} needs validation rows: set validation_examples above 0")
-    scores = {
-        setting: (rule(rows, attribute), _average(rows, attribute))
-        for setting, rows in validation.groupby(among, sort=True)
-    }
-    return max(scores, key=scores.get)
 
 
 def predictions_at(run: Run, selection: str, attribute: str = "negation") -> pd.DataFrame:
     """The evaluation rows' predictions of a student at the epoch that one of `SELECTIONS` would keep."""
     epochs = run.table("epochs")
     return evaluated_at(epochs, "epoch", chosen(epochs, selection, attribute))
-
-
-def evaluated_at(table: pd.DataFrame, among: str, setting: float) -> pd.DataFrame:
-    """The evaluation rows of one setting."""
-    return table[(table[among] == setting) & (table["split"] == "evaluation")].reset_index(drop=True)
 
 
 def selection_report(found: dict[str, dict[int, Run]], rules: Iterable[str], attribute: str) -> pd.DataFrame:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from fairkd.evaluation import compare
+from fairkd.evaluation import SELECTIONS, chosen, compare, evaluated_at
+from fairkd.evaluation.selection import BY_EXIT
 from fairkd.experiment import title
-from fairkd.study.selection import BY_EXIT, SELECTIONS, chosen, evaluated_at
 
 Seeds = Mapping[int, pd.DataFrame]
 Swept = Mapping[str, Seeds]  # {student: {seed: predictions}}, as `frontier` gives it

@@ -13,8 +13,8 @@ from fairkd.parameters import ParameterError
 
 
 def tunable(experiment: Experiment) -> list[str]:
-    """What decides the student alone: neither data, teacher, seed nor encoder."""
-    kept = experiment.teacher_parameters().keys() | {"method", "seed", "student_model"}
+    """What decides the student alone: neither data, teacher, seed nor encoder; and not what is `Tuning.selection`."""
+    kept = experiment.teacher_parameters().keys() | {"method", "seed", "student_model", "kept_epoch"}
     return sorted(experiment.student_parameters().keys() - kept)
 
 

@@ -16,13 +16,13 @@ from pydantic import Field, field_validator
 
 from fairkd import runs
 from fairkd.data import Splits
+from fairkd.evaluation import SELECTIONS, chosen
 from fairkd.experiment import Experiment, Profiled, read_student
 from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed, nearest
 from fairkd.study.asked import Entries, Record, belonging, write_record
 from fairkd.study.grid import check_grid
 from fairkd.study.search import Numbered, opened, place_of, search
-from fairkd.study.selection import SELECTIONS, chosen
 from fairkd.study.space import distributions, drawn, ends, entry, nearest_to, tunable
 from fairkd.training import models, student_name
 from fairkd.training.finished import made
@@ -118,11 +118,13 @@ class Tuning(Profiled):
 
 
 def _judged_apart(spec: str, given: Experiment) -> Experiment:
-    """The experiment, if it does not learn from the rows that judge it."""
+    """The experiment, if the rows that judge it do not decide what it is."""
     if given.weighting.refits_on_validation:
         raise ParameterError(
             f"students, {spec!r}: is refitted on the validation rows that would judge it; set refit_on"
         )
+    if given.kept_epoch != "last epoch":
+        raise ParameterError(f"students, {spec!r}: kept_epoch: a tuning does not read it; state selection")
     return given
 
 

@@ -30,7 +30,8 @@ def plain(experiment: Experiment) -> Experiment | None:
         return None
     if experiment.student_epochs == 1 or ranks.count() > 1:
         return None
-    return experiment.vary(method="kd", temperature=method.temperature, kd_weight=method.kd_weight)
+    shared = {"temperature": method.temperature, "kd_weight": method.kd_weight, "kept_epoch": "last epoch"}
+    return experiment.vary(method="kd", **shared)
 
 
 class FirstEpoch(TrainerCallback):

@@ -22,6 +22,7 @@ from fairkd.training.checkpoints import last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.first_epoch import FirstEpoch, plain
+from fairkd.training.kept_epoch import KeptEpoch
 from fairkd.training.task import Task
 from fairkd.training.teacher import (
     fine_tune,
@@ -71,6 +72,10 @@ def train_student(
         taught = teacher_logits(teacher, splits) if teacher else None
         trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
         epochs.after_epoch = after_epoch
+        kept = None
+        if experiment.kept_epoch != "last epoch":
+            kept = KeptEpoch(experiment.kept_epoch, epochs, folder / "epoch-models")
+            trainer.add_callback(kept)
         told = {}
         if method.reweights:
             seen = train_probabilities(early, splits, experiment) if early else None
@@ -87,6 +92,8 @@ def train_student(
         trainer.train(resume_from_checkpoint=begun)
         if not ranks.first():
             return
+        if kept:
+            kept.give_back(trainer.model)
         for name, callback in told.items():
             files.write_table(folder / f"{name}.parquet", callback.table())
         write_training(folder, trainer, task, epochs, saved(trainer, folder), experiment)

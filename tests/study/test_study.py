@@ -8,7 +8,7 @@ import yaml
 
 import fairkd
 from fairkd import Experiment, ParameterError, distil, load, study
-from fairkd.evaluation import compare, group_accuracy
+from fairkd.evaluation import chosen, compare, group_accuracy
 from fairkd.exits.dense import DenseLaplace
 from fairkd.exits.laplace import KroneckerLaplace
 from fairkd.exits.linear import LinearExit
@@ -78,18 +78,18 @@ def test_epochs_are_chosen_on_validation_rows_alone(grid):
         answer = np.where(validation == first, good, bad)
         epochs[f"student_prob_{c}"] = (answer == c).astype(float)
     for selection, epoch in (("last epoch", 2), ("validation average", 1), ("validation worst group", 1)):
-        assert study.chosen(epochs, selection) == epoch
+        assert chosen(epochs, selection) == epoch
     tied = epochs.copy()
     for c in range(3):  # a worst group of 0 in both epochs, but for the second a better average
         wrong = validation & (tied["group"].astype(str) == "neutral, negation")
         tied.loc[wrong, f"student_prob_{c}"] = float(c == 0)
         tied.loc[validation & (tied["epoch"] == 2) & ~wrong, f"student_prob_{c}"] = (tied["label"] == c).astype(float)
         tied.loc[validation & (tied["epoch"] == 1) & ~wrong, f"student_prob_{c}"] = float(c == 2)
-    assert study.chosen(tied, "validation worst group") == 2
+    assert chosen(tied, "validation worst group") == 2
     with pytest.raises(ValueError, match="choose one of last epoch"):
-        study.chosen(epochs, "best")
+        chosen(epochs, "best")
     with pytest.raises(ValueError, match="validation_examples above 0"):
-        study.chosen(epochs[evaluation], "validation average")
+        chosen(epochs[evaluation], "validation average")
     last = study.predictions_at(found["kd"][0], "last epoch")
     assert len(last) == 60
     expected = found["kd"][0].metrics["student"]["average"]["value"]

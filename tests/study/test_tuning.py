@@ -11,9 +11,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from fairkd import Experiment, distil, runs
+from fairkd.evaluation import SELECTIONS
 from fairkd.inventory import kept_runs
 from fairkd.study import search, tuned, tuning
-from fairkd.study.selection import SELECTIONS
 from fairkd.study.space import distributions, entry
 from fairkd.training import check, train_student
 

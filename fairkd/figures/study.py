@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fairkd.figures.drawing import Figure, Words, canvas, name_ends, require, styles, wrapped
+from fairkd.figures.drawing import Figure, Words, canvas, n_lines, name_ends, require, styles, wrapped
 
 
 def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]) -> Figure:
@@ -61,7 +61,7 @@ def average_against_worst_group(report: pd.DataFrame) -> Figure:
     """
     require(report, "the report", ["student", "row", "value", "low", "high"])
     students = list(report["student"].unique())
-    drawing, axes = canvas(1, 1, height=max(4.0, 1.4 + 0.4 * len(students)))
+    drawing, axes = canvas(1, 1, height=max(4.0, 1.4 + 0.2 * sum(map(n_lines, students))))
     ax = axes.flat[0]
     looks, points = styles(students, line=False), {}
     for student, look in looks.items():
@@ -71,7 +71,7 @@ def average_against_worst_group(report: pd.DataFrame) -> Figure:
         bars = {"elinewidth": 1, "ecolor": (*look["color"], 0.35), "markersize": 9, "zorder": 3}
         ax.errorbar(x["value"], y["value"], label=student, **reach, **bars, **look)
         points[student] = (x["value"], y["value"])
-    ax.set(xlabel="average accuracy", ylabel="accuracy of the worst group", ylim=(-0.03, 1.03))
+    ax.set(xlabel="average accuracy", ylabel="accuracy of the worst group")
     ax.xaxis.set_major_locator(MaxNLocator(4))
     name_ends(ax, points, looks)
     averages, worsts = (pd.Series({student: point[i] for student, point in points.items()}) for i in (0, 1))

@@ -1,6 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from fairkd import figures
 
@@ -25,6 +28,23 @@ def test_average_against_worst_group_has_a_point_with_intervals_for_each_student
     assert figure.caption.endswith("between 0.200 (kd) and 0.600 (dedier@3).")
     [vertical] = ax.containers[0][2][1].get_segments()
     np.testing.assert_allclose(vertical[:, 1], [0.1, 0.4])
+
+
+def test_names_of_many_lines_lie_beside_the_axes_apart_from_each_other():
+    """Sixteen students whose accuracies are alike, as on language."""
+    rows = [
+        (f"laplace@{layer},exit_reads=hypothesis,{more}", row, value + layer / 1000, value - 0.05, value + 0.05)
+        for layer in range(1, 9)
+        for more in ("place=refit", "alpha=1.0,beta=6.0")
+        for row, value in (("average", 0.7), ("worst_of_means", 0.4))
+    ]
+    report = pd.DataFrame(rows, columns=["student", "row", "value", "low", "high"])
+    ax = figures.average_against_worst_group(report).drawing.axes[0]
+    ax.figure.draw_without_rendering()
+    names = sorted((Text.get_window_extent(text) for text in ax.texts), key=lambda box: box.y0)
+    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(names))
+    assert ax.bbox.y0 - 10 <= names[0].y0 and names[-1].y1 <= ax.bbox.y1 + 10
+    assert np.ptp(ax.get_ylim()) < 0.2  # not from 0 to 1
 
 
 def test_every_seed_is_a_dot_beside_the_mean_and_its_interval(report):

@@ -13,6 +13,7 @@ from fairkd.data import Splits
 from fairkd.evaluation import compare
 from fairkd.experiment import read_student, title
 from fairkd.experiment.profiles import profile_parameters
+from fairkd.study.selection import predictions_at
 from fairkd.study.tuning import Tuning, made
 
 Trials = dict[str, list[FrozenTrial]]
@@ -85,6 +86,8 @@ def importances(found: Trials) -> pd.DataFrame:
 def worth(asked: Tuning, splits: Splits, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What every student is worth on the evaluation rows, which no trial was chosen by: as it stood, and at its best.
 
+    Each at the epoch that counts, as in its trial.
+
     Returns:
         Report and differences, as `evaluation.compare` has them: the best minus the first, of one training seed.
     """
@@ -93,7 +96,7 @@ def worth(asked: Tuning, splits: Splits, table: pd.DataFrame) -> tuple[pd.DataFr
     for student, part in table.groupby("student", sort=False):
         first = part["entry"].iloc[0]
         runs_of = {name: made(asked.experiment.student(name), splits) for name in dict.fromkeys((first, best[student]))}
-        tables = {name: {seed: run.table("predictions")} for name, run in runs_of.items()}
+        tables = {name: {seed: predictions_at(run, asked.selection, splits.attribute)} for name, run in runs_of.items()}
         compared = compare(tables, [first], attribute=splits.attribute)
         reports.append(compared.report)
         differences.append(compared.differences)
@@ -101,9 +104,14 @@ def worth(asked: Tuning, splits: Splits, table: pd.DataFrame) -> tuple[pd.DataFr
 
 
 def write_profile(asked: Tuning, table: pd.DataFrame) -> Path:
-    """Write the profile, with the best settings of every student as its students; the file."""
+    """Write the profile, with the best settings of every student as its students; the file.
+
+    The epoch that counted is the one that its students keep; of refits there is one alone.
+    """
     best = best_entries(table)
     parameters = profile_parameters(asked.profile, asked.changes) | {"students": [*dict.fromkeys(best.values())]}
+    if not any(asked.experiment.student(entry).weighting.refits_head for entry in best.values()):
+        parameters["kept_epoch"] = asked.selection
     said = [f"{asked.profile}, tuned: of {asked.trials} settings of a student the best by {asked.measured}"]
     for student, found in best.items():
         of = table[table["student"] == student]

@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from fairkd import Experiment, distil, runs
-from fairkd.evaluation import SELECTIONS
+from fairkd.evaluation import SELECTIONS, group_report
 from fairkd.inventory import kept_runs
 from fairkd.study import search, tuned, tuning
 from fairkd.study.space import distributions, entry
@@ -198,6 +198,27 @@ def test_a_tuning_is_ordinary_runs_and_its_best_a_profile(asked, project):
     report, differences = tuned.worth(asked, splits, table)
     assert list(report["student"].unique()) == list(dict.fromkeys(["dedier@1,beta=3.0", best]))
     assert (differences["baseline"] == "dedier@1,beta=3.0").all()
+
+
+def test_the_epoch_that_counts_is_what_is_reported_and_kept(small, project, monkeypatch):
+    rule = "smallest class difference"
+    monkeypatch.setitem(SELECTIONS, rule, lambda rows, _: float(rows["epoch"].iloc[0] == 1))
+    (project / "small.yaml").write_text(yaml.safe_dump(small.model_dump(exclude_defaults=True)))
+    asked = tuning.Tuning(
+        profile="small.yaml", changes={}, students=["dedier@1"], space={"beta": [0.5, 6.0]}, trials=1, selection=rule
+    )
+    splits = asked.check()
+    table = tuned.trial_table(tuning.tune(asked, splits))
+    report, _ = tuned.worth(asked, splits, table)
+    kept = distil(Experiment.of_students(yaml.safe_load(tuned.write_profile(asked, table).read_text())))
+    epochs = kept.table("epochs")
+    first = epochs[(epochs["epoch"] == 1) & (epochs["split"] == "evaluation")]
+    expected = group_report(first, "student", attribute=splits.attribute)["value"]
+    assert report.set_index("row")["value"]["nll"] == pytest.approx(expected["nll"])
+    assert kept.metrics["student"]["nll"]["value"] == pytest.approx(expected["nll"], abs=1e-6)
+    assert expected["nll"] != pytest.approx(
+        group_report(epochs[epochs["epoch"] == 3], "student")["value"]["nll"], abs=1e-5
+    )
 
 
 def train_or_refit(asked, spec):

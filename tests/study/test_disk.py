@@ -51,6 +51,10 @@ def test_the_states_of_all_layers_and_three_checkpoints_are_counted_for_each_run
     longer = given.vary(student_epochs=2)
     *_, plain, reads = plan(longer, [("kd", 2), ("avcs@2", 2)]).values()
     assert needed(longer, splits, [reads]).meanwhile == needed(longer, splits, [plain]).meanwhile + states
+    stopped = longer.vary(kept_epoch="validation average")
+    *_, early = plan(stopped, [("kd", 2)]).values()
+    models = needed(stopped, splits, [early]).meanwhile - needed(longer, splits, [plain]).meanwhile
+    assert 1.6 * weights < models <= 2 * weights  # a file has a head too
     *_, without = plan(longer, [("kd", 2)], exits=False).values()
     assert needed(longer, splits, [without]).kept < needed(longer, splits, [plain]).kept
     monkeypatch.setattr(disk, "_CHECKPOINTS", 0)

@@ -124,3 +124,19 @@ def test_every_promise_is_held_by_a_test_that_there_is():
     for name, file in held:
         text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
         assert name == file or f"def {name}(" in text, name
+
+
+def test_the_table_of_multinli_is_that_of_the_record():
+    record = Path(__file__).parents[1] / "reports" / "record" / "mnli-mini"
+    report, choices = (pd.read_csv(record / f"{name}.csv") for name in ("report", "choices"))
+    words = "dedier@3,reader=words,exit_reads=hypothesis,alpha=1.0"
+    chosen = choices[(choices["student"] == words) & (choices["selection"] == "validation worst by exit")]
+    students = ["kd", "dedier@3", "laplace@3", "dedier@3,alpha=1.0,beta=6.0", f"{words},beta=6.0"]
+    expected = [report[report["student"] == student] for student in students]
+    expected += [chosen, report[report["student"] == "dfr (reads group labels)"]]
+    table = README.partition("| MultiNLI, three seeds |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) == len(expected)
+    for line, of_student in zip(table, expected, strict=True):
+        rows = of_student.set_index("row").loc[["average", "neutral, negation"], ["value", "low", "high"]]
+        told = [f"{value:.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".") for value, low, high in rows.to_numpy()]
+        assert line.split(" | ")[1:] == [told[0], f"{told[1]} |"], line

@@ -1,5 +1,6 @@
 """Results of record: their tables say the same thing, and every number has an interval."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,36 @@ def test_differences_are_those_of_the_means(folder):
         expected = report[line["student"], line["row"]] - report[line["baseline"], line["row"]]
         assert line["value"] == pytest.approx(expected, abs=2e-5)
         assert line["low"] <= line["value"] + 1e-5 and line["value"] <= line["high"] + 1e-5
+
+
+def test_the_tables_of_the_findings_are_those_of_the_files(folder):
+    """Each line with a student, its average and its target group, each with an interval, in the README."""
+    files = [pd.read_csv(path) for path in folder.glob("*.csv")]
+    files = [file for file in files if {"student", "row", "value", "low", "high"} <= set(file)]
+    known = {}
+    for file in files:
+        if not {"baseline", "selection", "setting", "criterion"} & set(file):
+            for student, of in file.set_index("row").groupby("student"):
+                known.setdefault(_stated(student), []).append(of)
+    interval = r"(\S+ \[\S+ \S+\])"
+    lines = re.findall(rf"^\| ([^|]*) \| {interval} \| {interval} \|", (folder / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 15
+    for cell, average, group in lines:
+        told = {
+            tuple(_told(of.loc[row]) for row in ("average", target))
+            for of in known[_stated(cell.split("`")[1] if "`" in cell else cell)]
+            for target in ("neutral, negation", "entailment, negation")
+        }
+        assert (average.replace("0.", "."), group.replace("0.", ".")) in told, cell
+
+
+def _stated(student):
+    """What a student is, wherever its weights act: a table says so for all of its lines."""
+    return frozenset(student.removesuffix(" (reads group labels)").split(",")) - {"place=refit"}
+
+
+def _told(line):
+    return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**line).replace("0.", ".")
 
 
 def test_the_bound_holds_on_every_run(folder):

@@ -150,7 +150,7 @@ class Experiment(DataOptions, ExitOptions):
             raise ParameterError(
                 f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
             )
-        if self.kept_epoch != "last epoch" and not self.validation_examples:
+        if self.stops_early and not self.validation_examples:
             raise ParameterError(
                 f"kept_epoch = {self.kept_epoch!r}: needs validation_examples above 0, or kept_epoch = 'last epoch'"
             )
@@ -269,6 +269,11 @@ class Experiment(DataOptions, ExitOptions):
     def aux_layer(self) -> int | None:
         """The layer that the method's exit reads; None of a method without one."""
         return getattr(self._weighting, "aux_layer", None)
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether validation rows choose the epoch whose model the student is."""
+        return SELECTIONS[self.kept_epoch] is not None
 
     @property
     def exit_options(self) -> ExitOptions:

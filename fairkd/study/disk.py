@@ -96,7 +96,7 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
     kept, meanwhile = _training(student, given.student_epochs, held)
     if given.weighting.reweights or isinstance(given.weighting, Debiased):
         kept += _WEIGHT * rows * given.student_epochs
-    if given.kept_epoch != "last epoch":  # each may be the best so far
+    if given.stops_early:  # each may be the best so far
         meanwhile += given.student_epochs * _NUMBER * student.num_parameters()
     if isinstance(given.weighting, Rereads):
         meanwhile += len(given.weighting.layers) * states

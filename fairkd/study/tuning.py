@@ -123,7 +123,7 @@ def _judged_apart(spec: str, given: Experiment) -> Experiment:
         raise ParameterError(
             f"students, {spec!r}: is refitted on the validation rows that would judge it; set refit_on"
         )
-    if given.kept_epoch != "last epoch":
+    if given.stops_early:
         raise ParameterError(f"students, {spec!r}: kept_epoch: a tuning does not read it; state selection")
     return given
 

@@ -96,7 +96,7 @@ def _made(experiment: Experiment, role: str) -> str:
     method = experiment.weighting
     learnt = "distilled from a teacher" if method.uses_teacher else "trained on the labels, without a teacher"
     after = " Its last layer was fitted anew afterwards." if method.refits_head else ""
-    kept = "" if experiment.kept_epoch == "last epoch" else f" Of its epochs the best by {experiment.kept_epoch}."
+    kept = f" Of its epochs the best by {experiment.kept_epoch}." if experiment.stops_early else ""
     told = f": {method.description}" if method.description else ""
     return f"A student, {learnt}. Method `{experiment.method}`{told}.{kept}{after}"
 

@@ -34,7 +34,7 @@ class KeptEpoch(TrainerCallback):
             self._keep(round(state.epoch), model)
 
     def _keep(self, epoch: int, model: PreTrainedModel) -> None:
-        if self._best() == epoch and not self._file(epoch).exists():  # a checkpoint's manifest names what is there
+        if not self._file(epoch).exists() and self._best() == epoch:  # a checkpoint's manifest names what is there
             self.folder.mkdir(exist_ok=True)
             save_model(model, str(self._file(epoch)))
 

@@ -73,7 +73,7 @@ def train_student(
         trainer, epochs = prepare(model, task, experiment, folder, "student", method=method, teacher_logits=taught)
         epochs.after_epoch = after_epoch
         kept = None
-        if experiment.kept_epoch != "last epoch":
+        if experiment.stops_early:
             kept = KeptEpoch(experiment.kept_epoch, epochs, folder / "epoch-models")
             trainer.add_callback(kept)
         told = {}

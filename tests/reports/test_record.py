@@ -10,6 +10,8 @@ import publish
 import pytest
 import yaml
 
+from fairkd.evaluation import readable
+
 RECORD = Path(__file__).resolve().parents[2] / "reports" / "record"
 STUDIES = sorted(path.parent for path in RECORD.glob("*/report.csv"))
 pytestmark = pytest.mark.parametrize("folder", STUDIES, ids=lambda path: path.name)
@@ -53,7 +55,7 @@ def test_the_tables_of_the_findings_are_those_of_the_files(folder):
     assert len(lines) >= 15
     for cell, average, group in lines:
         told = {
-            tuple(_told(of.loc[row]) for row in ("average", target))
+            tuple(readable(of).loc[["average", target]].str.replace("0.", "."))
             for of in known[_stated(cell.split("`")[1] if "`" in cell else cell)]
             for target in ("neutral, negation", "entailment, negation")
         }
@@ -63,10 +65,6 @@ def test_the_tables_of_the_findings_are_those_of_the_files(folder):
 def _stated(student):
     """What a student is, wherever its weights act: a table says so for all of its lines."""
     return frozenset(student.removesuffix(" (reads group labels)").split(",")) - {"place=refit"}
-
-
-def _told(line):
-    return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**line).replace("0.", ".")
 
 
 def test_the_bound_holds_on_every_run(folder):

@@ -273,6 +273,8 @@ def cached(name: str, compute: Callable[[Path], None]) -> Path:
     folder = caches_folder() / name
 
     def whole(partial: Path) -> None:
+        shutil.rmtree(partial)  # with what a killed process left there
+        partial.mkdir()
         compute(partial)
         files.write_manifest(partial, (file for file in partial.rglob("*") if file.is_file()))
 

@@ -166,6 +166,20 @@ def test_a_cache_that_is_no_longer_what_was_written_is_made_again(project, harm,
     runs.cached("tokens-1", lambda folder: pytest.fail("made a third time"))
 
 
+def test_what_a_killed_process_left_of_a_cache_is_in_nobodys_way():
+    def compute(folder):
+        (folder / "part").mkdir()
+        (folder / "part" / "tokens").write_bytes(b"1 2 3")
+        if killed:
+            raise KeyboardInterrupt
+
+    killed = True
+    with pytest.raises(KeyboardInterrupt):
+        runs.cached("tokens-1", compute)
+    killed = False
+    assert [file.name for file in runs.cached("tokens-1", compute).rglob("tokens")] == ["tokens"]
+
+
 def test_who_waits_says_for_whom(project, caplog):
     caplog.set_level("INFO", "fairkd")
     begun, go_on = threading.Event(), threading.Event()

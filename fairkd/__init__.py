@@ -18,7 +18,7 @@ from fairkd.exits import (
     Posterior,
     register_posterior,
 )
-from fairkd.experiment import Experiment, title
+from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError, parameter
 from fairkd.runs import MissingRunError, Run
 from fairkd.training import check, distil, evaluate_on, fine_tune, student_run, teacher_run
@@ -70,7 +70,6 @@ __all__ = [
     "register_rule",
     "student_run",
     "teacher_run",
-    "title",
 ]
 
 provenance.remember(__name__)

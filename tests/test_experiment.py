@@ -75,6 +75,16 @@ def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, me
         Experiment().student(spec)
 
 
+@pytest.mark.parametrize("spec", ["laplace@3", "avcs", "kd", "dedier@2,beta=1.0", "selfdebias"])
+def test_what_the_first_student_says_is_not_the_others(spec):
+    profile = {"students": ["dedier@5,alpha=0.31,learning_rate=0.0002,posterior=dense", spec], "beta": 2.0}
+    alone = Experiment(profile, student=spec)
+    found = Experiment.of_students(profile)
+    assert found.student(spec).resolved() == alone.resolved()
+    assert found.vary(seed=1).student(spec).resolved() == alone.vary(seed=1).resolved()
+    assert found.vary(seed=1).weighting.alpha == 0.31, "the experiment itself is the first student's"
+
+
 def test_a_profiles_parameter_serves_the_methods_that_read_it():
     base = Experiment({"beta": 2.0, "delta": 0.1, "group_step_size": 0.5}, method="kd")
     assert base.student("dedier@3").weighting.beta == 2.0

@@ -15,7 +15,7 @@ from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
 from fairkd.experiment.parts import generator_options, named, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
-from fairkd.experiment.students import read_student
+from fairkd.experiment.students import read_student, title
 from fairkd.parameters import (
     ParameterError,
     Seed,
@@ -94,6 +94,7 @@ class Experiment(DataOptions, ExitOptions):
     )
 
     _settings: dict[str, Any] = PrivateAttr()
+    _shared: dict[str, Any] = PrivateAttr()  # the settings but for those of its own students entry
     _weighting: Method = PrivateAttr()
     _posterior: Posterior = PrivateAttr()
 
@@ -107,9 +108,10 @@ class Experiment(DataOptions, ExitOptions):
         Raises:
             ParameterError: one line for each that is wrong.
         """
-        if "student" in given:
-            given |= read_student(given.pop("student"))
-        settings = (defaults or {}) | given
+        own_entry = read_student(given.pop("student")) if "student" in given else {}
+        shared = (defaults or {}) | given
+        given |= own_entry
+        settings = shared | own_entry
         parts = {
             name: named(name, registry, settings.get(name, type(self).model_fields[name].default))
             for name, registry in (("method", METHODS), ("posterior", POSTERIORS))
@@ -129,7 +131,8 @@ class Experiment(DataOptions, ExitOptions):
             wrong.append(str(error))
         if wrong:
             raise ParameterError("\n".join(dict.fromkeys(wrong)))
-        self._settings, self._weighting, self._posterior = settings, built["method"], built["posterior"]
+        self._settings, self._shared = settings, shared
+        self._weighting, self._posterior = built["method"], built["posterior"]
         self._check_together()
 
     def _check_together(self) -> None:
@@ -202,7 +205,7 @@ class Experiment(DataOptions, ExitOptions):
 
     @classmethod
     def of_students(cls, parameters: dict[str, Any]) -> Self:
-        """An experiment that stands for its students: as the first of them has it.
+        """An experiment that stands for its students: as the first of them has it, whose settings are its own alone.
 
         Raises:
             ParameterError: a parameter is wrong.
@@ -222,7 +225,8 @@ class Experiment(DataOptions, ExitOptions):
             ParameterError: one is not.
         """
         specs = self.students if specs is None else specs
-        stated = [{"posterior": self.posterior} | self._settings | read_student(spec) for spec in specs]
+        posterior = type(self).model_fields["posterior"].default
+        stated = [{"posterior": posterior} | self._shared | read_student(spec) for spec in specs]
         parts = [part for own in stated for part in (METHODS[own["method"]], POSTERIORS[own["posterior"]])]
         read = self.reads.union(*(part.model_fields for part in parts))
         for name in sorted(names.keys() - read):
@@ -246,11 +250,18 @@ class Experiment(DataOptions, ExitOptions):
         return found
 
     def vary(self, **changes: Any) -> Self:
-        """The same with some parameters changed, checked again; `changes` must be read by the changed experiment."""
-        return type(self)(self._settings, **changes)
+        """The same with some parameters changed, checked again; `changes` must be read by the changed experiment.
+
+        A change of `student`, an entry, takes the place of the entry that the experiment is of.
+        """
+        found = type(self)(self._shared if "student" in changes else self._settings, **changes)
+        found._shared = self._shared | {name: value for name, value in changes.items() if name != "student"}
+        return found
 
     def student(self, spec: str) -> Self:
         """This experiment as a `students` entry has it: "kd", "laplace@3", "laplace@3,likelihood_temperature=8000".
+
+        What another entry says, such as the first of `of_students`, is not this one's.
 
         Raises:
             ParameterError: the entry has an unknown method, or a parameter that the method does not read.
@@ -259,6 +270,10 @@ class Experiment(DataOptions, ExitOptions):
             return self.vary(student=spec)
         except ParameterError as error:
             raise ParameterError(f"students, {spec!r}: {error}") from None
+
+    def title(self, spec: str) -> str:
+        """How the student of a `students` entry is named in tables: the entry, marked where it reads group labels."""
+        return title(spec, self.kept_epoch)
 
     @property
     def weighting(self) -> Method:

@@ -37,8 +37,13 @@ def read_student(spec: str) -> dict[str, Any]:
     return parameters
 
 
-def title(spec: str) -> str:
-    """How a student is named in tables: its entry of `students`, marked where it reads group labels."""
+def title(spec: str, kept_epoch: str = "last epoch") -> str:
+    """How a student is named in tables: its entry of `students`, marked where it reads group labels.
+
+    Args:
+        spec: the entry.
+        kept_epoch: the experiment's, which counts where the entry states none.
+    """
     stated = read_student(spec)
-    reads = METHODS[stated["method"]].reads_groups or stated.get("kept_epoch") == "validation worst group"
+    reads = METHODS[stated["method"]].reads_groups or stated.get("kept_epoch", kept_epoch) == "validation worst group"
     return f"{spec} (reads group labels)" if reads else spec

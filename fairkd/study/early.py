@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from fairkd.data import Splits, load
 from fairkd.evaluation.early import Held
-from fairkd.experiment import Experiment, Profiled, title
+from fairkd.experiment import Experiment, Profiled
 from fairkd.figures import Figure
 from fairkd.runs import Run
 from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
@@ -66,10 +66,12 @@ class EarlyStudy(Profiled):
         return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
 
 
-def held_out(found: dict[str, dict[int, Run]]) -> dict[str, dict[int, Held]]:
-    """What the exits of finished students say of validation and evaluation rows, from their runs' tables."""
+def held_out(experiment: Experiment, found: dict[str, dict[int, Run]]) -> dict[str, dict[int, Held]]:
+    """What the exits of finished students say of validation and evaluation rows, by the titles of the students."""
     return {
-        title(spec): {seed: Held(run.table("validation"), run.table("predictions")) for seed, run in of_seed.items()}
+        experiment.title(spec): {
+            seed: Held(run.table("validation"), run.table("predictions")) for seed, run in of_seed.items()
+        }
         for spec, of_seed in found.items()
     }
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fairkd.data import Splits, training_identity
 from fairkd.evaluation import Comparison, compare, readable
-from fairkd.experiment import Experiment, Profiled, title
+from fairkd.experiment import Experiment, Profiled
 from fairkd.figures import Figure
 from fairkd.runs import Run
 from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
@@ -108,18 +108,24 @@ def check_grid(experiment: Experiment, students: list[str], seeds: list[int], re
     return splits
 
 
-def comparison(found: dict[str, dict[int, Run]], attribute: str) -> Comparison:
-    """All students of a grid side by side; the teacher heads them.
+def comparison(experiment: Experiment, found: dict[str, dict[int, Run]]) -> Comparison:
+    """All students of a grid side by side, by their titles; the teacher heads them.
 
     Compared with `kd`, with the first `dedier`, and with each `dedier` that a `laplace` student is but for Laplace.
+
+    Args:
+        experiment: whose students they are.
+        found: {student: {seed: run}}.
     """
+    titles, attribute = {spec: experiment.title(spec) for spec in found}, experiment.entry.attribute.name
     tables = {
-        title(spec): {seed: run.table("predictions") for seed, run in of_seed.items()}
+        titles[spec]: {seed: run.table("predictions") for seed, run in of_seed.items()}
         for spec, of_seed in found.items()
     }
     dedier = [spec for spec in found if spec.startswith("dedier")]
     same = [spec for spec in dedier if spec.replace("dedier", "laplace", 1) in found]
-    compared = compare(tables, list(dict.fromkeys(["kd", *dedier[:1], *same])), attribute=attribute)
+    baselines = [titles[spec] for spec in dict.fromkeys(["kd", *dedier[:1], *same]) if spec in found]
+    compared = compare(tables, baselines, attribute=attribute)
     table = next(iter(next(iter(tables.values())).values()))
     teacher = compare({"teacher": {0: table}}, [], model="teacher", attribute=attribute).report
     return replace(compared, report=pd.concat([teacher, compared.report], ignore_index=True))

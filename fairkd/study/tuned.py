@@ -106,12 +106,17 @@ def worth(asked: Tuning, splits: Splits, table: pd.DataFrame) -> tuple[pd.DataFr
 def write_profile(asked: Tuning, table: pd.DataFrame) -> Path:
     """Write the profile, with the best settings of every student as its students; the file.
 
-    The epoch that counted is the one that its students keep; of refits there is one alone.
+    The epoch that counted is the one that its students keep; of refits there is one alone, and beside them each of the
+    others states it, since the student that a refit is made of was trained to its last.
     """
     best = best_entries(table)
-    parameters = profile_parameters(asked.profile, asked.changes) | {"students": [*dict.fromkeys(best.values())]}
-    if not any(asked.experiment.student(entry).weighting.refits_head for entry in best.values()):
+    parameters = profile_parameters(asked.profile, asked.changes)
+    refits = {entry: asked.experiment.student(entry).weighting.refits_head for entry in best.values()}
+    if not any(refits.values()):
         parameters["kept_epoch"] = asked.selection
+    elif asked.selection != "last epoch":
+        refits = {entry if refit else f"{entry},kept_epoch={asked.selection}": refit for entry, refit in refits.items()}
+    parameters["students"] = [*refits]
     said = [f"{asked.profile}, tuned: of {asked.trials} settings of a student the best by {asked.measured}"]
     for student, found in best.items():
         of = table[table["student"] == student]

@@ -48,6 +48,7 @@ def write_card(
         lowest=_lowest(splits, reports[role]),
         few=[group for group, n in reports[role]["n"][splits.groups].items() if n < _FEW],
         reads_groups=role == "student" and experiment.weighting.reads_groups,
+        chosen_by_groups=role == "student" and experiment.kept_epoch == "validation worst group",
         entry=experiment.entry,
         attribute=splits.attribute,
         train=f"{len(splits.train):,}",

@@ -30,7 +30,7 @@ def test_the_middle_depth_is_one_of_those_asked_for():
 
 def test_runs_are_read_ranked_and_clocked(small):
     run = distil(small.vary(method="kd"))
-    held = study.held_out({"kd": {0: run}})["kd"][0]
+    held = study.held_out(small, {"kd": {0: run}})["kd"][0]
     assert len(held.validation) == 12 and len(held.evaluation) == 60
     ranks = study.margin_ranks(run)
     table = run.table("predictions")

@@ -25,7 +25,7 @@ def test_a_grid_without_exits_compares_to_the_digit_as_with_them(grid, project):
     alone = study.run_grid(experiment, list(found), [0, 1], exits=False)
     for with_exits, without in ((found[spec][seed], alone[spec][seed]) for spec in found for seed in (0, 1)):
         assert with_exits.of.folder == without.of.folder and with_exits.folder != without.folder
-    compared, again = study.comparison(found, "negation"), study.comparison(alone, "negation")
+    compared, again = study.comparison(experiment, found), study.comparison(experiment, alone)
     pd.testing.assert_frame_equal(compared.report, again.report)
     pd.testing.assert_frame_equal(compared.differences, again.differences)
     given = experiment.student("laplace@2")
@@ -203,13 +203,16 @@ def test_students_are_compared_with_kd_the_first_dedier_and_the_dedier_of_every_
 
     specs = ["kd", "dedier@1", "dedier@2", "dedier@6,place=refit", "laplace@6,place=refit", "laplace@5"]
     found = {spec: {seed: Finished(of_seed) for seed, of_seed in tables["kd"].items()} for spec in specs}
-    compared = study.comparison(found, "negation")
+    compared = study.comparison(fairkd.Experiment(), found)
     assert list(compared.report["student"].unique()) == ["teacher", *specs]
     pairs = compared.differences[["student", "baseline"]].drop_duplicates()
     assert set(pairs["baseline"]) == {"kd", "dedier@1", "dedier@6,place=refit"}
     assert (pairs["baseline"] == "kd").sum() == len(specs) - 1
+    marked = study.comparison(fairkd.Experiment(kept_epoch="validation worst group", validation_examples=600), found)
+    assert len(marked.differences) == len(compared.differences)
+    assert set(marked.differences["baseline"]) == {f"{name} (reads group labels)" for name in set(pairs["baseline"])}
 
 
 def test_titles_mark_what_reads_group_labels():
-    assert fairkd.title("group_dro") == "group_dro (reads group labels)"
-    assert fairkd.title("laplace@3,likelihood_temperature=8000") == "laplace@3,likelihood_temperature=8000"
+    assert fairkd.Experiment().title("group_dro") == "group_dro (reads group labels)"
+    assert fairkd.Experiment().title("laplace@3,alpha=1.0") == "laplace@3,alpha=1.0"

@@ -221,6 +221,21 @@ def test_the_epoch_that_counts_is_what_is_reported_and_kept(small, project, monk
     )
 
 
+def test_beside_a_refit_each_trained_student_states_the_epoch_that_it_keeps(small, project):
+    (project / "small.yaml").write_text(yaml.safe_dump(small.model_dump(exclude_defaults=True)))
+    entries = ["dedier@1,beta=3.0", "dedier@2,place=refit,beta=2.0"]
+    asked = tuning.Tuning(profile="small.yaml", changes={}, students=entries, selection="validation average")
+    table = pd.DataFrame({"student": entries, "entry": entries, "value": [0.5, 0.6], "state": "complete"})
+    trained, refit = (
+        Experiment.from_file(tuned.write_profile(asked, table))
+        .compared([f"{entries[0]},kept_epoch=validation average", entries[1]])
+        .values()
+    )
+    written = Experiment.from_file(project / "reports/tuned/demo.yaml")
+    assert written.students == ["dedier@1,beta=3.0,kept_epoch=validation average", entries[1]]
+    assert trained.kept_epoch == "validation average" and refit.base().kept_epoch == "last epoch"
+
+
 def train_or_refit(asked, spec):
     return tuning.made(asked.experiment.student(spec), check(asked.experiment))
 

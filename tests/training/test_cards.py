@@ -51,6 +51,8 @@ def test_a_card_says_whose_groups_were_read_and_what_was_fitted_anew(small):
     told = distil(small.vary(method="dfr")).model_folder.joinpath("README.md").read_text()
     assert "The training read the group of every training row." in told
     assert "Its last layer was fitted anew afterwards." in told and "| teacher |" in told
+    told = distil(small.vary(method="kd", kept_epoch="validation worst group")).model_folder.joinpath("README.md")
+    assert "no group. Which epoch's model this is was chosen by the groups of the validation" in told.read_text()
 
 
 def test_a_card_of_no_teacher_has_no_column_for_one(small, student):

@@ -7,7 +7,6 @@ import pytest
 
 from fairkd import ParameterError, distil, runs
 from fairkd.evaluation import SELECTIONS, class_probabilities
-from fairkd.experiment import title
 from fairkd.study import predictions_at
 from fairkd.training import callbacks, train_student
 from fairkd.training.first_epoch import plain
@@ -75,8 +74,12 @@ def test_what_an_early_model_is_made_of_is_not_chosen(small):
 
 
 def test_a_student_that_reads_group_labels_of_validation_rows_is_marked(small):
-    assert title("kd,kept_epoch=validation worst group") == "kd,kept_epoch=validation worst group (reads group labels)"
-    assert title("kd,kept_epoch=validation average") == "kd,kept_epoch=validation average"
+    mark = " (reads group labels)"
+    assert small.title("kd,kept_epoch=validation worst group") == f"kd,kept_epoch=validation worst group{mark}"
+    assert small.title("kd,kept_epoch=validation average") == "kd,kept_epoch=validation average"
+    of_profile = small.vary(kept_epoch="validation worst group")
+    assert of_profile.title("kd") == f"kd{mark}"
+    assert of_profile.title("kd,kept_epoch=last epoch") == "kd,kept_epoch=last epoch"
     assert small.student("kd,kept_epoch=validation average").kept_epoch == "validation average"
 
 

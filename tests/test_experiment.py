@@ -75,6 +75,12 @@ def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, me
         Experiment().student(spec)
 
 
+@pytest.mark.parametrize("spec", ["afr", "self@3"])
+def test_no_evidence_chooses_a_pull_towards_the_last_layer_as_it_was(spec):
+    with pytest.raises(ParameterError, match="head_prior_precision = 'evidence': .* state a number"):
+        Experiment(validation_examples=600).student(f"{spec},head_prior_precision=evidence")
+
+
 @pytest.mark.parametrize("spec", ["laplace@3", "avcs", "kd", "dedier@2,beta=1.0", "selfdebias"])
 def test_what_the_first_student_says_is_not_the_others(spec):
     profile = {"students": ["dedier@5,alpha=0.31,learning_rate=0.0002,posterior=dense", spec], "beta": 2.0}

@@ -25,7 +25,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Early, Method, ReadsExit, Rereads
+from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
@@ -152,6 +152,11 @@ class Experiment(DataOptions, ExitOptions):
         if method.refits_on_validation and not self.validation_examples:
             raise ParameterError(
                 f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
+            )
+        if isinstance(method, Asked) and method.towards_old and method.head_prior_precision == "evidence":
+            raise ParameterError(
+                f"head_prior_precision = 'evidence': the evidence is of a prior around 0, and {method.name} pulls the "
+                "last layer towards the one it was; state a number"
             )
         if self.stops_early and not self.validation_examples:
             raise ParameterError(

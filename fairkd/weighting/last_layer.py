@@ -41,10 +41,11 @@ class Dfr(Asked):
 
 @register
 class Afr(Asked):
-    """Held-out rows weigh exp(-gamma p_y), balanced by class, near the old last layer (automatic feature reweighting).
+    """Held-out rows weigh exp(-gamma p_y) / N_y, near the old last layer (automatic feature reweighting).
 
-    With mean 1, as Qiu et al. 2023 have it up to a factor; `head_prior_precision` is twice the number of rows times the
-    paper's lambda. Much less, and the head follows the weights away from what it knew.
+    N_y is the number of rows of the label; with mean 1, as Qiu et al. 2023 have it up to a factor.
+    `head_prior_precision` is twice the number of rows times the paper's lambda. Much less, and the head follows the
+    weights away from what it knew.
     """
 
     name = "afr"
@@ -60,9 +61,9 @@ class Afr(Asked):
     def weights(self, seen: Seen) -> Tensor:
         """See `Asked.weights`."""
         lifted = (-self.gamma * seen.probs.gather(1, seen.labels[:, None]).squeeze(1)).exp()
-        classes, of, counts = seen.labels.unique(return_inverse=True, return_counts=True)
-        sums = lifted.new_zeros(len(classes)).index_add_(0, of, lifted)
-        return lifted / sums[of] * len(of) / len(classes)
+        _, of, counts = seen.labels.unique(return_inverse=True, return_counts=True)
+        balanced = lifted / counts[of]
+        return balanced / balanced.mean()
 
 
 @register
@@ -81,6 +82,7 @@ class Self(ReadsExit, Asked):
 
     def weights(self, seen: Seen) -> Tensor:
         """See `Asked.weights`."""
-        apart = functional.kl_div(seen.exit_probs.log(), seen.probs, reduction="none").sum(1)
+        tiny = torch.finfo(seen.exit_probs.dtype).tiny  # of a probability that underflows, the log would be none
+        apart = functional.kl_div(seen.exit_probs.clamp(min=tiny).log(), seen.probs, reduction="none").sum(1)
         kept = apart.topk(max(1, round(self.share * len(apart)))).indices
         return torch.zeros_like(apart).index_fill_(0, kept, 1.0)

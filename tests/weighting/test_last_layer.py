@@ -23,11 +23,9 @@ def test_refit_weighs_nothing_and_dfr_each_group_alike():
 
 def test_afr_is_its_equation_balanced_by_class():
     found = METHODS["afr"](gamma=4.0).weights(SEEN).numpy()
-    raw = [math.exp(-4 * PROBS[n, y]) for n, y in enumerate(LABELS)]
-    of_class = {0: raw[0] + raw[1], 1: raw[2], 2: raw[3]}
-    expected = [r / of_class[int(y)] * 4 / 3 for r, y in zip(raw, LABELS, strict=True)]
-    np.testing.assert_allclose(found, expected)
-    assert found.sum() == pytest.approx(4)
+    rows_of = {0: 2, 1: 1, 2: 1}
+    expected = [math.exp(-4 * PROBS[n, y]) / rows_of[int(y)] for n, y in enumerate(LABELS)]
+    np.testing.assert_allclose(found, np.array(expected) / np.mean(expected))
 
 
 def test_self_takes_the_rows_of_largest_divergence():
@@ -36,6 +34,12 @@ def test_self_takes_the_rows_of_largest_divergence():
         sum(p * math.log(p / q) for p, q in zip(*rows, strict=True)) for rows in zip(PROBS, PROBS.flip(0), strict=True)
     ]
     assert found.tolist() == [float(d >= sorted(divergence)[2]) for d in divergence]
+
+
+def test_self_passes_over_rows_of_which_head_and_exit_are_both_certain():
+    certain = torch.tensor([[120.0, 0, 0], [1.0, 0, 0], [0.0, 2, 0]]).softmax(-1)
+    seen = SEEN._replace(probs=certain, exit_probs=certain[[0, 1, 0]])
+    assert METHODS["self"](share=0.3).weights(seen).tolist() == [0, 0, 1]
 
 
 def test_shapes_of_weights_by_hand():

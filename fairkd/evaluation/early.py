@@ -5,8 +5,9 @@ are used and the answer is the student's own. The depth of an answer is the laye
 exits and is set on validation rows, so that answers there have the mean depth asked for.
 
 Criteria: the margin of an exit's softmax or of its Laplace predictive, entropy (DeeBERT, Xin et al. 2020), patience
-(PABEE, Zhou et al. 2020), and the control, which stops at random. A monotone rescaling of every exit's confidence gives
-the same answers, so two margins differ by how they rank rows within an exit, and exits against each other.
+(PABEE, Zhou et al. 2020; of equals some, at random), and the control, which stops at random. A monotone rescaling of
+every exit's confidence gives the same answers, so two margins differ by how they rank rows within an exit, and exits
+against each other.
 """
 
 import re
@@ -35,13 +36,16 @@ def _negative_entropy(told: list[np.ndarray], drawn: np.ndarray) -> np.ndarray:
 
 
 def _patience(told: list[np.ndarray], drawn: np.ndarray) -> np.ndarray:
-    """How many exits in a row before this one say the same class as it does."""
+    """How many exits in a row before this one say the same class as it does; the drawn number orders equals.
+
+    Whole numbers alone would leave few depths to choose from, and criteria are compared at one.
+    """
     classes = [probs.argmax(1) for probs in told]
     count, alike = np.zeros(len(drawn)), np.ones(len(drawn), dtype=bool)
     for earlier in classes[-2::-1]:
         alike &= earlier == classes[-1]
         count += alike
-    return count
+    return count + drawn
 
 
 def _random(told: list[np.ndarray], drawn: np.ndarray) -> np.ndarray:
@@ -81,7 +85,7 @@ def criterion_named(name: str) -> Criterion:
 
 
 def draws(n_rows: int, n_exits: int, seed: int = 0) -> np.ndarray:
-    """(N, L-1) uniform numbers, for the criterion that stops at random."""
+    """(N, L-1) uniform numbers in [0, 1), for the criteria that draw."""
     return np.random.default_rng(seed).random((n_rows, n_exits))
 
 
@@ -91,7 +95,7 @@ def sureness(predictions: pd.DataFrame, criterion: str, seed: int = 0) -> np.nda
     Args:
         predictions: a predictions table with `exit{l}` and `exit{l}_laplace` for l = 1..L.
         criterion: one of `CRITERIA`.
-        seed: of the criterion that stops at random.
+        seed: of the criteria that draw, random and patience.
 
     Raises:
         ValueError: an unknown criterion, or a table with fewer than two exits.
@@ -205,15 +209,15 @@ def early_differences(
 
 
 def _told(of_seed: dict[int, Held], depth: float) -> dict[str, dict[int, pd.DataFrame]]:
-    return {name: {seed: _answered(tables, name, depth) for seed, tables in of_seed.items()} for name in CRITERIA}
+    return {name: {seed: _answered(tables, name, depth, seed) for seed, tables in of_seed.items()} for name in CRITERIA}
 
 
-def _answered(held: Held, criterion: str, depth: float) -> pd.DataFrame:
+def _answered(held: Held, criterion: str, depth: float, seed: int) -> pd.DataFrame:
     """The evaluation rows' answers at the threshold that the validation rows set, ordered by id."""
     if held.validation.empty:
         raise ValueError("there are no validation rows to set a threshold by: set validation_examples above 0")
-    threshold = threshold_for(sureness(held.validation, criterion), importance_of(held.validation), depth)
-    return answers(held.evaluation, criterion, threshold).sort_values("id", ignore_index=True)
+    threshold = threshold_for(sureness(held.validation, criterion, seed), importance_of(held.validation), depth)
+    return answers(held.evaluation, criterion, threshold, seed).sort_values("id", ignore_index=True)
 
 
 def _depths(tables: list[pd.DataFrame], attribute: str, confidence: float) -> pd.DataFrame:

@@ -33,7 +33,8 @@ def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch
 
     Args:
         run: of a student's exits, as `distil` and `student_run` give it.
-        criterion: one of `evaluation.early.CRITERIA`: margin, laplace_margin, entropy, patience, random.
+        criterion: one of `evaluation.early.CRITERIA`: margin, laplace_margin, entropy, patience, random. The last two
+            draw numbers, by a text's place among those given.
         depth: layers used / layers, on average over the run's validation rows, which set the threshold; 1 answers as
             the student itself does.
         batch_size: texts of one forward pass; those that are answered leave it.

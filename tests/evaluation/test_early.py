@@ -51,7 +51,7 @@ def by_hand(predictions, criterion, row):
     said, counts = [p.index(max(p)) for p in probs], []
     for i, one in enumerate(said):
         counts.append(counts[-1] + 1 if i and said[i - 1] == one else 0)  # PABEE's counter
-    return counts
+    return counts + draws(len(predictions), LAYERS - 1)[row]  # of equals
 
 
 @pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "random"])
@@ -67,6 +67,15 @@ def test_the_control_looks_at_nothing_and_is_the_same_twice():
     np.testing.assert_array_equal(found, sureness(table(1), "random"))
     np.testing.assert_array_equal(found, draws(90, LAYERS - 1))
     assert not np.array_equal(found, sureness(table(0), "random", seed=1))
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("depth", [0.4, 0.55, 0.7, 0.9])
+def test_every_criterion_has_the_depth_that_is_asked_for(criterion, depth):
+    validation = table(0, 200)
+    sure, importance = sureness(validation, criterion), validation["importance"].to_numpy()
+    found = mean_depth(sure, importance, threshold_for(sure, importance, depth))
+    assert depth - 0.01 < found <= depth + 1e-9
 
 
 def mean_depth(sure, importance, threshold):
@@ -128,9 +137,10 @@ def test_a_report_is_of_the_answers_at_thresholds_of_validation_rows():
     assert (report["value"] <= report["high"] + 1e-12).all() and report["high"].max() <= 1
     for criterion in CRITERIA:
         told, depths = [], []
-        for validation, evaluation in held.values():
-            threshold = threshold_for(sureness(validation, criterion), validation["importance"].to_numpy(), 0.5)
-            answered = answers(evaluation, criterion, threshold)
+        for seed, (validation, evaluation) in held.items():
+            sure = sureness(validation, criterion, seed)
+            threshold = threshold_for(sure, validation["importance"].to_numpy(), 0.5)
+            answered = answers(evaluation, criterion, threshold, seed)
             told.append(group_accuracy(answered))
             rows = {"average": answered, **dict(list(answered.groupby("group", observed=False)))}
             weighed = {"average": np.average(answered["depth"], weights=answered["importance"])}

@@ -15,10 +15,11 @@ from fairkd.exits.design import selected
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import exits_name, models
+from fairkd.training.arithmetic import arithmetic
 from fairkd.training.finished import made
 from fairkd.training.reading import reading
 from fairkd.weighting import confidence_margin
-from fairkd.weighting.dedier import MarginWeighted
+from fairkd.weighting.dedier import ExitWeighted, confidence
 
 log = logging.getLogger("fairkd")
 
@@ -50,19 +51,19 @@ def posterior_tables(experiment: Experiment, n_temperatures: int = 9) -> Run:
         files.write_table(folder / "agreement.parquet", agreement.assign(id=splits.evaluation["id"]))
 
     parameters = {"exits": exits_name(experiment), "layer": layer, "temperatures": n_temperatures} | method.model_dump()
-    with models.quiet():
+    with models.quiet(), arithmetic(experiment):
         return runs.make("posterior", runs.identity(parameters, __name__), compute)
 
 
 def temperature_sweep(
-    features: torch.Tensor, labels: torch.Tensor, exits: Exits, method: MarginWeighted, temperatures: list[float]
+    features: torch.Tensor, labels: torch.Tensor, exits: Exits, method: ExitWeighted, temperatures: list[float]
 ) -> pd.DataFrame:
     """How far the Laplace predictive moves margins and weights away from MAP, by likelihood temperature T.
 
     Args:
         features: (N, D) training features of the exit's layer.
         labels: (N,).
-        method: whose weights are looked at.
+        method: whose weights are looked at, by its own signal.
         temperatures: T of each row.
 
     Returns:
@@ -76,17 +77,19 @@ def temperature_sweep(
     rows = torch.randperm(len(labels), generator=generator)[:_SWEEP_ROWS]
     drawn = selected(features, rows)
     probs = head.logits(drawn).softmax(-1)
-    margin, weights = confidence_margin(probs), method.lift(probs, labels[rows])
+    signal = getattr(method, "signal", "margin")
+    margin, weights = confidence_margin(probs), method.lift(probs, labels[rows], confidence(None, drawn, probs, signal))
     curvature = torch.diag_embed(probs) - probs[:, :, None] * probs[:, None, :]
     found = []
     for temperature, fitted in zip(temperatures, exits.uncertain_at(temperatures, head, features, labels), strict=True):
         moved = fitted.probabilities(drawn)
+        lifted = method.lift(moved, labels[rows], confidence(fitted, drawn, moved, signal))
         covariance = fitted.posterior.logit_covariance(head.hidden(drawn))
         found.append(
             {
                 "likelihood_temperature": temperature,
                 "margin_shift": (confidence_margin(moved) - margin).abs().mean().item(),
-                "weight_shift": (method.lift(moved, labels[rows]) / weights - 1).abs().mean().item(),
+                "weight_shift": (lifted / weights - 1).abs().mean().item(),
                 "logit_variance": (curvature * covariance).sum((1, 2)).mean().item(),
                 "effective_dimension": (dimension := fitted.posterior.effective_dimension),
                 "expected": temperature * dimension / len(labels),

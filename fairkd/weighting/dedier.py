@@ -7,6 +7,7 @@
 import math
 from typing import Literal
 
+import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -108,17 +109,19 @@ class Tempered(ExitWeighted):
         return self.lift((logits / matched_temperature(logits, target)).softmax(-1), labels)
 
 
-def confidence(posterior: HeadPosterior, features: Tensor, probs: Tensor, signal: str) -> Tensor:
+def confidence(posterior: HeadPosterior | None, features: Tensor, probs: Tensor, signal: str) -> Tensor:
     """How sure the exit is, (N,) in [0, 1], by one of the signals.
 
     "margin" and "top_probability" are of the Laplace predictive `probs` (N, C). "contrast_variance" is
     (1 + pi/8 v)^(-1/2), v the posterior variance of the contrast of the two largest logits: the factor by which
-    MacKay 1992 moderates it. "mutual_information" is 1 - I / log C.
+    MacKay 1992 moderates it. "mutual_information" is 1 - I / log C. Of an exit at its MAP (posterior None) both are 1.
     """
     if signal == "margin":
         return confidence_margin(probs)
     if signal == "top_probability":
         return probs.amax(1)
+    if posterior is None:
+        return torch.ones_like(probs[:, 0])
     if signal == "contrast_variance":
         return (1 + math.pi / 8 * posterior.contrast_variance(features)).rsqrt()
     return (1 - posterior.mutual_information(features) / math.log(probs.shape[1])).clamp(0, 1)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,6 +133,24 @@ def test_the_sweep_by_hand():
         )
         assert row["weight_shift"] == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
         assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
+
+
+@pytest.mark.parametrize("signal", ["top_probability", "contrast_variance", "mutual_information"])
+def test_the_weights_of_a_sweep_are_by_the_methods_own_signal(signal):
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(90, 3, generator=generator).double(), torch.randint(3, (90,), generator=generator)
+    experiment = Experiment(method="laplace", signal=signal)
+    sweep = study.temperature_sweep(features, labels, experiment.exits(3), experiment.weighting, [30.0])
+    exit = LinearExit.fit(features, labels, 1.0, 3)
+    laplace, at_map = KroneckerLaplace.fit(exit, features, labels, likelihood_temperature=30.0), exit.logits(features)
+    sure, sure_at_map = {
+        "top_probability": (laplace.predict(features).amax(1), at_map.softmax(-1).amax(1)),
+        "contrast_variance": ((1 + math.pi / 8 * laplace.contrast_variance(features)) ** -0.5, torch.ones(90)),
+        "mutual_information": (1 - laplace.mutual_information(features) / math.log(3), torch.ones(90)),
+    }[signal]
+    ours = fairkd.instance_weights(laplace.predict(features), labels, confidence=sure)
+    theirs = fairkd.instance_weights(at_map.softmax(-1), labels, confidence=sure_at_map.double())
+    assert sweep["weight_shift"].item() == pytest.approx((ours / theirs - 1).abs().mean().item(), rel=1e-6)
 
 
 def test_a_sweep_of_the_exact_posterior_fits_it_at_every_temperature():

@@ -75,6 +75,30 @@ def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, me
         Experiment().student(spec)
 
 
+@pytest.mark.parametrize(
+    ("spec", "name", "other"),
+    [
+        ("dedier@3,shape=inverse,beta=2.0", "beta", "shape = exponential or linear, which is inverse"),
+        ("laplace@3,shape=linear,signal=top_probability", "signal", "shape = exponential, which is linear"),
+        ("tempered@3,shape=complement,exponent=product", "exponent", "shape = exponential, which is complement"),
+        ("laplace@3,n_words=100", "n_words", "reader = words, which is encoder"),
+        ("confreg@3,n_words=100", "n_words", "reader = words, which is encoder"),
+        ("dedier@3,head_prior_precision=10.0", "head_prior_precision", "place = refit, which is training"),
+        ("jtt,place=refit,reweight=kd", "reweight", "place = training, which is refit"),
+        ("dfr,reweight=kd", "reweight", "place = training, which is refit"),
+        ("avcs@3,place=refit,warm_start_epochs=2", "warm_start_epochs", "place = training, which is refit"),
+        ("dedier@3,place=refit,stale_weights=true", "stale_weights", "place = training, which is refit"),
+        ("selfdebias@3,place=refit,reweight_every=2", "reweight_every", "place = training, which is refit"),
+    ],
+)
+def test_a_parameter_that_another_one_leaves_unread_is_refused(spec, name, other):
+    method = spec.split("@")[0].split(",")[0]
+    with pytest.raises(ParameterError, match=f"{name} = .*: {method} reads it only with {other} here"):
+        Experiment().student(spec)
+    without = ",".join(part for part in spec.split(",") if not part.startswith(f"{name}="))
+    Experiment({name: METHODS[method].model_fields[name].default}).student(without)  # a profile's may be another's
+
+
 @pytest.mark.parametrize("spec", ["afr", "self@3"])
 def test_no_evidence_chooses_a_pull_towards_the_last_layer_as_it_was(spec):
     with pytest.raises(ParameterError, match="head_prior_precision = 'evidence': .* state a number"):

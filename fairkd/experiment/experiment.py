@@ -40,8 +40,8 @@ class Experiment(DataOptions, ExitOptions):
     """One teacher, one student and the data they see: the whole configuration of a run.
 
     Build it with keyword arguments, from a profile (`from_file`) or from a notebook's parameters (`from_notebook`).
-    Each keyword must be read by this very experiment; a profile's parameters (`defaults`) may be those of other
-    methods, which its students read.
+    Each keyword must be read by this very experiment, its other parameters being what they are; a profile's parameters
+    (`defaults`) may be those of other methods, which its students read.
     """
 
     # Teacher
@@ -123,6 +123,8 @@ class Experiment(DataOptions, ExitOptions):
                 built[name] = part(**{key: settings[key] for key in settings.keys() & part.model_fields.keys()})
             except ParameterError as error:
                 wrong.append(str(error))
+        if "method" in built:
+            wrong += built["method"].unread(given)
         own = {key: value for key, value in settings.items() if key in type(self).model_fields}
         own |= generator_options(settings)
         try:

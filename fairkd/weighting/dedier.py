@@ -30,6 +30,12 @@ class MarginWeighted(Refitted):
 class ExitWeighted(MarginWeighted):
     """Weights by what one exit says of an instance; of the shapes only "exponential" knows another confidence."""
 
+    reads_if = {
+        "beta": ("shape", ("exponential", "linear")),
+        "exponent": ("shape", ("exponential",)),
+        "signal": ("shape", ("exponential",)),
+    }
+
     shape: Literal["exponential", "linear", "inverse", "complement"] = parameter(
         "exponential",
         "exp(beta cm^alpha) or 1 + beta cm^alpha on the exit's errors; 1 / p_y^alpha or (1 - p_y)^alpha on all",

@@ -8,6 +8,7 @@ Subclass one of them and `register` it.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -26,11 +27,26 @@ class Method(Parameters):
         name: what it is called in a students list.
         description: one line for tables and help.
         reads_groups: it sees the group of every training instance, which the others do without.
+        reads_if: {parameter: (another, the values of it with which alone the parameter is read)}, of a class and beside
+            those of the classes that it is made of.
     """
 
     name: ClassVar[str]
     description: ClassVar[str] = ""
     reads_groups: ClassVar[bool] = False
+    reads_if: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
+
+    def unread(self, given: Iterable[str]) -> list[str]:
+        """A line for each of the parameters given that these others leave unread, see `reads_if`."""
+        conditions: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for base in reversed(type(self).__mro__):
+            conditions |= vars(base).get("reads_if", {})
+        return [
+            f"{name} = {getattr(self, name)!r}: {self.name} reads it only with {other} = {' or '.join(allowed)}, which "
+            f"is {getattr(self, other)} here"
+            for name, (other, allowed) in conditions.items()
+            if name in given and getattr(self, other) not in allowed
+        ]
 
     @property
     def uses_teacher(self) -> bool:
@@ -87,6 +103,8 @@ class Weighted(TeacherOptional):
 class Lifted(Weighted):
     """A method whose weights are set before a step and used as they are, or changed as the loss is told to."""
 
+    reads_if = {"head_prior_precision": ("place", ("refit",)), "reweight": ("place", ("training",))}
+
     place: Literal["training", "refit"] = parameter(
         "training", "where the weights act: in the training, or in a refit of a plain student's last layer", "deck"
     )
@@ -119,6 +137,8 @@ class Lifted(Weighted):
 class ReadsExit(Parameters):
     """What an exit of a method reads."""
 
+    reads_if: ClassVar = {"n_words": ("reader", ("words",))}
+
     aux_layer: int = parameter(3, "student layer the exit reads, 1 .. depth", "deck: 3, and 6", ge=1)
     exit_reads: str = parameter(
         "pair", "text that the exit is fed: pair is all there is, or one column", "pair: deck; one: Poliak et al. 2018"
@@ -147,6 +167,8 @@ class Rereads(ReadsExit):
 
 class Refitted(Rereads, Lifted):
     """A method that weighs anew after epochs, from what exits read of the student as it is."""
+
+    reads_if = dict.fromkeys(("warm_start_epochs", "reweight_every", "stale_weights"), ("place", ("training",)))
 
     stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
 

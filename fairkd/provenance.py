@@ -6,6 +6,7 @@ is what was loaded: a kernel goes on computing by it, however the files are edit
 """
 
 import ast
+import dis
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -18,12 +19,14 @@ import textwrap
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import torch
 
 _DECISIVE = ("torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "scikit-learn")
+# What takes a name from around a function.
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF")
 # By a module's name: the spec it was loaded by, its digest, what it imports.
 _READ: dict[str, tuple[ModuleSpec | None, str, tuple[str, ...]]] = {}
 # By a code's id: the code, which keeps the id its own, and its text.
@@ -138,7 +141,10 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
 
 
 def _class_text(cls: type) -> str:
-    """The code of a class's functions and plain values, its own and those inherited from outside of pydantic."""
+    """The code of a class's functions and plain values, its own and those inherited from outside of pydantic.
+
+    Of a function defined in a notebook also what of the notebook it uses, see `_used`.
+    """
     parts = []
     for base in cls.__mro__:
         if base.__module__.partition(".")[0] in ("builtins", "pydantic", "abc"):
@@ -148,9 +154,54 @@ def _class_text(cls: type) -> str:
             value = getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
                 parts.append(f"{name} {_function_text(value)}")
+                parts += [f"{used} {text}" for used, text in sorted(_used(value).items())]
+            elif _is_plain(value) and not name.startswith(("_", "model_")) and name != "description":
+                parts.append(f"{name} {value!r}")
     fields = getattr(cls, "model_fields", {})
     parts += [f"{name} {field.annotation} {field.default!r}" for name, field in fields.items()]
     return "\n".join(parts)
+
+
+def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[str, str]:
+    """Functions and plain values of a notebook that one of its functions uses, directly or not; no tensors or objects.
+
+    A module's have the module's digest instead.
+    """
+    found = {} if found is None else found
+    if function.__module__ != "__main__":
+        return found
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    there = function.__globals__ | {name: cell.cell_contents for name, cell in cells if _filled(cell)}
+    for name in _loaded(function.__code__):
+        value = there.get(name)
+        if _is_plain(value):
+            found[name] = repr(value)
+        elif isinstance(value, FunctionType) and value.__module__ == "__main__" and name not in found:
+            found[name] = _function_text(value)
+            _used(value, found)
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is told by how it prints: numbers, texts, and lists, tuples and mappings of them."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, [*value, *value.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str)
+
+
+def _loaded(code: CodeType) -> set[str]:
+    """The names that a code, or one inside it, takes from around it."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname in _LOADS}
+    return names.union(*(_loaded(each) for each in code.co_consts if isinstance(each, CodeType)))
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def _function_text(function: FunctionType) -> str:

@@ -166,7 +166,7 @@ def test_a_cache_that_is_no_longer_what_was_written_is_made_again(project, harm,
     runs.cached("tokens-1", lambda folder: pytest.fail("made a third time"))
 
 
-def test_what_a_killed_process_left_of_a_cache_is_in_nobodys_way():
+def test_what_a_killed_process_left_of_a_cache_is_in_nobodys_way(project):
     def compute(folder):
         (folder / "part").mkdir()
         (folder / "part" / "tokens").write_bytes(b"1 2 3")
@@ -397,3 +397,32 @@ def test_a_class_redefined_in_a_kernel_has_another_digest():
         return provenance.code_digests(namespace["Mine"])
 
     assert define(1) == define(1) != define(2)
+
+
+MINE = """
+SCALE = 2.0
+def twice(x):
+    return helped(x) * SCALE
+def helped(x):
+    return x + 1
+def made(inner):
+    class Mine:
+        towards_old = False
+        def weights(self, x):
+            return [twice(y) * inner for y in x]
+    return Mine
+Mine = made(3)
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("2.0", "3.0"), ("x + 1", "x + 2"), ("made(3)", "made(4)"), ("old = False", "old = True"), ("SCALE\n", "5\n")],
+)
+def test_what_a_class_of_a_notebook_uses_of_the_notebook_counts(change):
+    def digest(cell):
+        namespace = {"__name__": "__main__"}
+        exec(cell, namespace)
+        return provenance.code_digests(namespace["Mine"])
+
+    assert digest(MINE) == digest(MINE + "\nOTHER = 1") != digest(MINE.replace(*change))

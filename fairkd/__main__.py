@@ -14,7 +14,7 @@ import yaml
 from fairkd import inventory, ranks
 from fairkd.data import GENERATORS, DataError
 from fairkd.exits import POSTERIORS
-from fairkd.experiment import Experiment, Profiled, readers
+from fairkd.experiment import Experiment, Profiled
 from fairkd.experiment.profiles import profile_parameters
 from fairkd.files import StorageError
 from fairkd.parameters import ParameterError, Parameters, nearest
@@ -29,22 +29,29 @@ _LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusive
 def parameter_table(method: str | None = None) -> list[tuple[str, ...]]:
     """A row for every parameter, or for those that one method reads; the columns are `_COLUMNS`.
 
+    A parameter that is not the same of all that read it has a row for each kind.
+
     Raises:
         ParameterError: there is no such method.
     """
     if method is not None and method not in METHODS:
         raise ParameterError(f"--method {method}: is not known; {nearest(method, METHODS)}")
-    parts = [METHODS[method]] if method else [Experiment, *METHODS.values(), *POSTERIORS.values(), *GENERATORS.values()]
-    return list({row[0]: row for part in parts for row in _rows(part)}.values())
+    found: dict[tuple[str, ...], set[str]] = {row: {"all"} for row in _rows(Experiment)}
+    for who, part in (METHODS | POSTERIORS | GENERATORS).items():
+        for row in _rows(part):
+            found.setdefault(row, set()).add(who)
+    names = [*dict.fromkeys(row[0] for row in found)]
+    read = sorted((row for row in found if method is None or method in found[row]), key=lambda row: names.index(row[0]))
+    return [(*row[:4], ", ".join(sorted(found[row])), *row[4:]) for row in read]
 
 
 def _rows(part: type[Parameters]) -> list[tuple[str, ...]]:
+    """Of each of its parameters name, type, default, range, meaning and source."""
     rows = []
     for name, schema in part.model_json_schema().get("properties", {}).items():
-        who = "all" if name in Experiment.model_fields else ", ".join(sorted(readers(name)))
         default = json.dumps(schema.get("default"))
         meaning, source = schema.get("description", ""), schema.get("source", "")
-        rows.append((name, _type(schema), default.strip('"'), _range(schema), who, meaning, source))
+        rows.append((name, _type(schema), default.strip('"'), _range(schema), meaning, source))
     return rows
 
 

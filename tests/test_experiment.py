@@ -233,6 +233,11 @@ def test_every_parameter_has_a_meaning_and_stands_in_the_table():
     assert all(row[5] for row in rows.values())
     assert rows["beta"][1:5] == ("number", "3.0", ">= 0, <= 20", "avcs, dedier, laplace, tempered")
     assert {row[0] for row in parameter_table("jtt")} == set(METHODS["jtt"].model_fields)
+    of_afr = {row[0]: row for row in parameter_table("afr")}
+    assert of_afr["place"][1:5] == ("refit", "refit", "", "afr, dfr, refit, self")
+    assert of_afr["head_prior_precision"][2] == "600.0" and rows["gamma"][4] == "afr"
+    places = [row[2] for row in parameter_table() if row[0] == "place"]
+    assert places == ["training", "refit"], "a row for each kind, one below the other"
 
 
 def test_the_table_is_printed(capsys):

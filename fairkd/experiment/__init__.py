@@ -5,8 +5,7 @@ computed here, and no model or table is opened.
 """
 
 from fairkd.experiment.experiment import Experiment
-from fairkd.experiment.parts import readers
 from fairkd.experiment.profiled import Profiled
 from fairkd.experiment.students import read_student, title
 
-__all__ = ["Experiment", "Profiled", "read_student", "readers", "title"]
+__all__ = ["Experiment", "Profiled", "read_student", "title"]

@@ -124,6 +124,16 @@ def test_a_profiles_parameter_serves_the_methods_that_read_it():
         Experiment({"delta": 3.0}, method="kd")
 
 
+def test_an_entry_that_yaml_has_split_at_its_comma_is_recognised():
+    with pytest.raises(
+        ParameterError, match=r"an entry with a comma stands in quotes in YAML: \['kd', 'laplace@3,beta=2'\]"
+    ):
+        Experiment(students=["kd", "dedier@3", "alpha=1.0"])
+    with pytest.raises(ParameterError) as raised:
+        Experiment(students=["Kd"])
+    assert "quotes" not in str(raised.value)
+
+
 def test_every_wrong_parameter_has_its_line():
     with pytest.raises(ParameterError) as raised:
         Experiment(seed=-1, metod="kd", beta=-1.0)

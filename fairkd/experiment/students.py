@@ -21,7 +21,12 @@ def read_student(spec: str) -> dict[str, Any]:
     """
     match = _ENTRY.fullmatch(spec) if isinstance(spec, str) else None
     if not match:
-        raise ParameterError(f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2")
+        quoted = "; an entry with a comma stands in quotes in YAML: ['kd', 'laplace@3,beta=2']"
+        split = isinstance(spec, str) and re.fullmatch(r"[a-z]\w*=.*", spec)
+        raise ParameterError(
+            f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2"
+            f"{quoted if split else ''}"
+        )
     method, layer, changes = match.groups()
     if method not in METHODS:
         raise ParameterError(f"unknown method {method!r} in {spec!r}; {nearest(method, METHODS)}")

@@ -5,7 +5,7 @@ import logging
 from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from fairkd import ranks
-from fairkd.data import Splits, load
+from fairkd.data import Splits, generator_of, load
 from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError, nearest
@@ -30,6 +30,7 @@ def check(experiment: Experiment) -> Splits:
     _check_tracker(experiment.report_to)
     splits = load(experiment)
     models.check(experiment, splits.labels)
+    _check_vocabulary(experiment)
     if len(splits.labels) > QUADRATURE_CLASSES:
         _check_integration(experiment, len(splits.labels))
     return splits
@@ -45,6 +46,18 @@ def _check_processes(batch_size: int) -> None:
         )
     if processes > 1:
         log.info("%d processes share every batch of %d rows, %d each", processes, batch_size, batch_size // processes)
+
+
+def _check_vocabulary(experiment: Experiment) -> None:
+    """Warn of the demo's encoder, the default, where the data are not the demo's."""
+    default = Experiment.model_fields["teacher_model"].default
+    if experiment.teacher_model == default and generator_of(experiment.dataset) is None:
+        log.warning(
+            "teacher_model = %s: knows the words of the demo's sentences, not those of %s; state teacher_model and "
+            "student_model, such as bert-base-uncased and distilbert-base-uncased",
+            default,
+            experiment.dataset,
+        )
 
 
 def _check_tracker(name: str) -> None:

@@ -113,7 +113,7 @@ def student_run(experiment: Experiment) -> Run:
     Raises:
         MissingRunError: the student is not trained yet; the message says which notebook does it.
     """
-    command = f"papermill 02_student.ipynb out.ipynb -p method {experiment.method}"
+    command = f"papermill notebooks/02_student.ipynb out.ipynb -p method {experiment.method}"
     if experiment.aux_layer:
         command += f" -p aux_layer {experiment.aux_layer}"
     student = runs.find_or_explain(student_name(experiment), command)

@@ -69,7 +69,7 @@ def teacher_run(experiment: Experiment) -> Run:
     Raises:
         MissingRunError: there is none; the message says which notebook makes it.
     """
-    return runs.find_or_explain(teacher_name(experiment), "papermill 01_teacher.ipynb out.ipynb")
+    return runs.find_or_explain(teacher_name(experiment), "papermill notebooks/01_teacher.ipynb out.ipynb")
 
 
 def teacher_name(experiment: Experiment) -> str:

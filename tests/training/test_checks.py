@@ -28,6 +28,13 @@ def five_classes(project, encoder):
     return Experiment(dataset="many.yaml", train_examples=None, validation_examples=0, **models)
 
 
+def test_the_demos_encoder_is_warned_of_where_the_data_are_others(five_classes, caplog):
+    check(five_classes)
+    assert "knows the words of the demo" not in caplog.text
+    check(five_classes.vary(teacher_model=Experiment.model_fields["teacher_model"].default))
+    assert "knows the words of the demo's sentences, not those of many.yaml" in caplog.text
+
+
 def test_many_classes_are_sampled_and_it_is_said(five_classes, caplog):
     caplog.set_level("INFO", "fairkd")
     assert len(check(five_classes).groups) == 15

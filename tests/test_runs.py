@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def test_two_that_ask_at_once_compute_once(project):
 
     def compute(folder):
         calls.append(1)
+        time.sleep(0.2)  # so that the other asks meanwhile
         made(folder)
 
     def ask():
@@ -192,13 +194,15 @@ def test_who_waits_says_for_whom(project, caplog):
     first = threading.Thread(target=runs.make, args=("x", PARAMETERS, slow))
     first.start()
     begun.wait(60)
-    second = threading.Thread(target=runs.make, args=("x", PARAMETERS, lambda folder: pytest.fail("twice")))
+    twice = []
+    second = threading.Thread(target=runs.make, args=("x", PARAMETERS, twice.append))
     second.start()
     while second.is_alive() and "waiting" not in caplog.text:
         second.join(0.01)
     go_on.set()
     for thread in (first, second):
         thread.join()
+    assert not twice, "an error in a thread fails no test"
     name = runs.run_name("x", PARAMETERS)
     assert f"{name}: process {os.getpid()} on {socket.gethostname()} (" in caplog.text
     assert not list(runs.runs_folder().glob(".*.holder"))

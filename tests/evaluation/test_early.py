@@ -176,10 +176,16 @@ def test_more_seeds_that_differ_widen_the_interval_of_a_depth():
         ].item()
         for of in (one, three)
     ]
-    alone = answers(
-        table(20), "random", threshold_for(sureness(table(10), "random"), table(10)["importance"].to_numpy(), 0.6)
-    )
-    weights = alone["importance"] / alone["importance"].sum()
-    off = alone["depth"] - (weights * alone["depth"]).sum()
-    assert width[0] == pytest.approx(2 * 1.959964 * math.sqrt(((weights * off) ** 2).sum()), rel=1e-5)
-    assert width[1] > 0
+    weights = table(20)["importance"] / table(20)["importance"].sum()
+    depths = []
+    for seed in (0, 1, 2):
+        threshold = threshold_for(
+            sureness(table(10 + seed), "random", seed), table(10 + seed)["importance"].to_numpy(), 0.6
+        )
+        depths.append(answers(table(20), "random", threshold, seed)["depth"])
+    of_rows = []
+    for depth in (depths[0], sum(depths) / 3):
+        off = depth - (weights * depth).sum()
+        of_rows.append(2 * 1.959964 * math.sqrt(((weights * off) ** 2).sum()))
+    assert width[0] == pytest.approx(of_rows[0], rel=1e-5)
+    assert width[1] > 1.2 * of_rows[1], "seeds differ, by more than rows"

@@ -13,15 +13,27 @@ from fairkd.evaluation import chosen, compare, group_accuracy
 from fairkd.exits.dense import DenseLaplace
 from fairkd.exits.laplace import KroneckerLaplace
 from fairkd.exits.linear import LinearExit
+from tests.tiny import small_parameters
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, encoder):
+    """Two students with two seeds, their experiment, and the root that they lie under."""
+    root = tmp_path_factory.mktemp("grid")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAIRKD_ROOT", str(root))
+        experiment = Experiment(**small_parameters(encoder), aux_layer=1).vary(student_epochs=2)
+        yield experiment, study.run_grid(experiment, ["kd", "laplace@2"], [0, 1]), root
 
 
 @pytest.fixture
-def grid(small):
-    experiment = small.vary(student_epochs=2)
-    return experiment, study.run_grid(experiment, ["kd", "laplace@2"], [0, 1])
+def grid(trained, monkeypatch):
+    experiment, found, root = trained
+    monkeypatch.setenv("FAIRKD_ROOT", str(root))
+    return experiment, found
 
 
-def test_a_grid_without_exits_compares_to_the_digit_as_with_them(grid, project):
+def test_a_grid_without_exits_compares_to_the_digit_as_with_them(grid):
     experiment, found = grid
     alone = study.run_grid(experiment, list(found), [0, 1], exits=False)
     for with_exits, without in ((found[spec][seed], alone[spec][seed]) for spec in found for seed in (0, 1)):
@@ -164,6 +176,27 @@ def test_a_sweep_of_the_exact_posterior_fits_it_at_every_temperature():
         exact = DenseLaplace.fit(exit, features, labels, likelihood_temperature=row["likelihood_temperature"])
         shift = fairkd.confidence_margin(exact.predict(features)) - margin
         assert row["margin_shift"] == pytest.approx(shift.abs().mean().item(), rel=1e-6)
+        expected = row["likelihood_temperature"] * exact.effective_dimension / 60
+        assert row["expected"] == pytest.approx(expected)
+        assert row["logit_variance"] == pytest.approx(expected), "of the exact posterior they are equal"
+
+
+def test_the_posteriors_that_agree_are_the_kronecker_and_the_exact_one():
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 3, generator=generator).double(), torch.arange(60) % 3
+    evaluated, experiment = torch.randn(7, 3, generator=generator).double(), Experiment(likelihood_temperature=20.0)
+    found = study.posterior_agreement(features, labels, evaluated, experiment.exits(3))
+    exit = LinearExit.fit(features, labels, 1.0, 3)
+    logits = exit.logits(evaluated)
+    np.testing.assert_allclose(found["map_margin"], fairkd.confidence_margin(logits.softmax(-1)))
+    contrast = torch.nn.functional.one_hot(logits.topk(2).indices, 3).double()
+    contrast = contrast[:, 0] - contrast[:, 1]
+    for name, kind in (("kronecker", KroneckerLaplace), ("dense", DenseLaplace)):
+        posterior = kind.fit(exit, features, labels, likelihood_temperature=20.0)
+        np.testing.assert_allclose(found[f"{name}_margin"], fairkd.confidence_margin(posterior.predict(evaluated)))
+        variance = torch.einsum("nc,ncd,nd->n", contrast, posterior.logit_covariance(evaluated), contrast)
+        np.testing.assert_allclose(found[f"{name}_variance"], variance, rtol=1e-9)
+    assert not np.allclose(found["kronecker_variance"], found["dense_variance"], rtol=1e-4)
 
 
 @pytest.mark.parametrize(

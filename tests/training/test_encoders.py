@@ -254,7 +254,7 @@ def test_nothing_is_trained_before_a_student_is_refused(small, project, tmp_path
     folder = save("bert", tmp_path / "broken")
     with pytest.raises(ParameterError, match="student_model = .* has pickled weights only"):
         distil(small.vary(student_model=str(pickled(folder))))
-    assert not list(project.glob("runs/*"))
+    assert not list(project.glob("reports/runs/*"))
 
 
 # Every family in either place, each time with another tokenizer.

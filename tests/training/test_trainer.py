@@ -30,6 +30,9 @@ def test_teacher_and_student_are_trained_by_their_own_parameters(small, tmp_path
         assert found.lr_scheduler_type == "linear" and found.train_sampling_strategy == "group_by_length"
         assert not (found.bf16 or found.remove_unused_columns or found.logging_nan_inf_filter)
         assert found.save_total_limit == 2 and found.disable_tqdm and found.run_name == "kd-1"
+        assert found.report_to == []
+        other = training_arguments(given.vary(bf16=True, report_to="tensorboard"), tmp_path / "kd-1.partial", role)
+        assert other.bf16 and other.report_to == ["tensorboard"]
 
 
 def test_of_several_gpus_one_is_used_so_that_a_batch_is_the_size_that_the_key_says(small, tmp_path, monkeypatch):

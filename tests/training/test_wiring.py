@@ -134,6 +134,7 @@ def test_every_instance_gets_its_own_weight_logits_and_label(learnable, monkeypa
 def test_every_instance_is_adjusted_by_what_the_reader_says_of_it(learnable, monkeypatch, method):
     """The reader by hand, on states read one row at a time; then what the loss is given of every batch."""
     given = learnable.vary(method=method, student_epochs=3, seed=4)
+    fine_tune(given)  # before anybody looks at batches
     frame, expected, spy = load(given).train, {0: None}, Spy(monkeypatch)
     original = callbacks.Rereading.on_epoch_end
 

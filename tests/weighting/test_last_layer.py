@@ -50,5 +50,7 @@ def test_shapes_of_weights_by_hand():
     gold = np.array([0.7, 0.1, 0.35, 0.9])
     np.testing.assert_allclose(label_weights(PROBS, LABELS, 2.0), (1 - gold) ** 2)
     np.testing.assert_allclose(label_weights(PROBS, LABELS, 2.0, inverse=True), gold**-2.0)
-    assert METHODS["dedier"](shape="complement", alpha=2.0).lift(PROBS, LABELS).tolist() == ((1 - gold) ** 2).tolist()
+    for shape, expected in (("complement", (1 - gold) ** 2), ("inverse", gold**-2.0), ("linear", linear)):
+        found = METHODS["dedier"](shape=shape, alpha=2.0, beta=20.0).lift(PROBS, LABELS)
+        np.testing.assert_allclose(found, expected, err_msg=shape)
     assert torch.equal(METHODS["dedier"]().lift(PROBS, LABELS), instance_weights(PROBS, LABELS))

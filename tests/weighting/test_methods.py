@@ -124,6 +124,14 @@ def test_dedier_is_the_formula_on_the_softmax_of_its_exit():
     assert 0.1 < (found > 1).double().mean() < 0.9
 
 
+def test_dedier_by_the_top_probability_is_the_formula_on_it():
+    features, labels = problem()
+    probs = softmax(DEMO.head(features[2], labels).exit.logits(features[2]).numpy())
+    found = weights_of("dedier", features, labels, signal="top_probability")
+    expected = [1.0 if p.argmax() == y else math.exp(3 * p.max() ** 0.2) for p, y in zip(probs, labels, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("posterior", ["kronecker", "dense"])
 def test_laplace_is_the_formula_on_sampled_logits(posterior):
     """A hundred thousand logits of each instance, drawn in NumPy from the exit's Gaussian; T widens it visibly."""
@@ -245,7 +253,7 @@ def test_avcs_holds_out_a_tenth_and_at_least_one_row():
 
 def test_group_dro_is_the_exponentiated_gradient():
     groups = torch.tensor([0, 0, 0, 0, 0, 0, 2, 2])  # group 1 is absent
-    weights = GroupWeights(groups, 0.5)
+    weights = METHODS["group_dro"](group_step_size=0.5).start(groups)
     q = np.array([0.5, 0.5])
     assert weights.instance_weights.mean().item() == pytest.approx(1)
     for index, losses in (([0, 1, 6], [1.0, 2.0, 4.0]), ([7, 6, 2], [3.0, 1.0, 0.5]), ([3, 4], [0.2, 0.1])):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 import fairkd
@@ -42,9 +43,37 @@ def demo_of_seconds(project, encoder, monkeypatch):
     def small(path, **given):
         if "student" in given:
             given["student"] = given["student"].replace("@3", "@2")
+        if "aux_layer" in given:
+            given["aux_layer"] = 2
         return original(Path(__file__).parents[1] / path, **SMALL, **models, students=["kd"], **given)
 
     monkeypatch.setattr(fairkd.Experiment, "from_file", small)
+
+
+def test_it_is_used_from_python_as_shown(demo_of_seconds, monkeypatch):
+    monkeypatch.setitem(SMALL, "validation_examples", 30)
+    student, early, alone = blocks("Use it from Python", "python")
+    namespace = {}
+    exec(student, namespace)
+    assert len(namespace["predictions"]) == 60
+    exec(early, namespace)
+    [told] = eval(early.splitlines()[1].partition("  #")[0], namespace)
+    assert set(told) == {"label", "score", "layer"}
+    generator = torch.Generator().manual_seed(0)
+    namespace |= {"features": torch.randn(60, 3, generator=generator), "labels": torch.arange(60) % 3}
+    exec(alone, namespace)
+    assert namespace["probs"].shape == (60, 3) and namespace["weights"].shape == (60,)
+
+
+def test_every_student_of_the_tables_is_one():
+    section = README.partition("## Methods and controls\n")[2].partition("\n## ")[0]
+    students = re.findall(r"`([^`]+)`", "\n".join(re.findall(r"^\|([^|]+)\|", section, re.MULTILINE)))
+    shown = [spec for spec in students if not spec.startswith("place=")]
+    assert len(shown) > 20
+    for spec in shown:
+        if "=" in spec and "," not in spec.partition("=")[0]:
+            spec = f"laplace@3,{spec}"  # one more parameter of the row's student
+        fairkd.Experiment(validation_examples=600).student(spec)
 
 
 def test_a_method_with_a_hyper_parameter_of_its_own_is_one_class(demo_of_seconds, registries):
@@ -65,8 +94,6 @@ def test_a_posterior_is_one_class(demo_of_seconds, registries):
     _, posterior = blocks("Extend it", "python")
     exec(posterior, {"fairkd": fairkd})
     features = np.random.default_rng(0).normal(size=(60, 3))
-    import torch
-
     x, y = torch.from_numpy(features), torch.arange(60) % 3
     exits = fairkd.Experiment(student="laplace@2,posterior=scaled,share=0.5").exits(3)
     head = exits.head(x, y)

@@ -50,7 +50,7 @@ $(ENV): pyproject.toml
 	  $(foreach name,$(TUNED),--env $(name) $($(name))) >/dev/null
 	@touch $@
 
-demo:  ## the four notebooks on the embedded data, published as reports/demo/index.html
+demo:  ## 01 to 04 and 08 on the embedded data, published as reports/demo/index.html
 	@$(MAKE) --no-print-directory reports PROFILE=demo JOBS=$(PROCESSORS)
 
 reports: $(ENV)  ## the same for any params/NAME.yaml: make reports PROFILE=NAME; does what is not done yet
@@ -68,7 +68,7 @@ tune: $(ENV)  ## settings of a student by a search over its parameters; the best
 # The benchmark's times differ from run to run; the unit tests run its notebook in small.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
-	@$(MAKE) --no-print-directory demo  # whose runs 03 and 04 read
+	@$(MAKE) --no-print-directory demo  # whose runs 03, 04 and 08 read
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
 	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
 
@@ -102,7 +102,7 @@ site: $(ENV)  ## all published pages, their index and the API in one folder: rep
 	@$(BIN)/python reports/gather.py site reports/site
 	@echo "Gathered: reports/site/index.html"
 
-# The demo is made where there is none, since its pages are looked at and 03 and 04 read its runs.
+# The demo is made where there is none, since its pages are looked at and 03, 04 and 08 read its runs.
 test-browser: $(ENV)  ## every page and the notebooks in JupyterLab, in a headless browser
 	@[ -e reports/demo/index.html ] || $(MAKE) --no-print-directory demo
 	@$(MAKE) --no-print-directory site

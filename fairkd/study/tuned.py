@@ -122,7 +122,7 @@ def write_profile(asked: Tuning, table: pd.DataFrame) -> Path:
         of = table[table["student"] == student]
         value, first = of.loc[of["entry"] == found, "value"].iloc[0], of["value"].iloc[0]
         said.append(f"{found}: {value:.4f}; {of['entry'].iloc[0]}: {first:.4f}")
-    path = runs.root() / asked.best
+    path = runs.root() / asked.profile_of_best
     path.parent.mkdir(parents=True, exist_ok=True)
     head = "".join(f"# {line}\n" for line in said)
     files.write_text(path, head + yaml.safe_dump(parameters, sort_keys=False))

@@ -42,7 +42,8 @@ class Tuning(Profiled):
     )
     trials: Annotated[int, Field(ge=1, le=10_000)] = Field(8, description="settings tried of every student")
     objective: Literal["validation average", "smallest class difference", "validation worst group"] = Field(
-        "validation average", description="what is sought on validation rows; the last reads their group labels"
+        "validation average",
+        description="or smallest class difference, or validation worst group (reads groups)",
     )
     selection: Literal[tuple(SELECTIONS)] = Field(
         "last epoch", description="which epoch of a run counts: last epoch, or one that an objective picks"
@@ -52,7 +53,9 @@ class Tuning(Profiled):
         None,
         description="where the search lies: URL of a data base for several machines; null: a file in reports/tuned",
     )
-    best: str = Field("reports/tuned/demo.yaml", description="file for the best settings, a profile")
+    best: str | None = Field(
+        None, description="file for the best settings, a profile; null: reports/tuned, by the profile's name"
+    )
     record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("storage")
@@ -64,8 +67,10 @@ class Tuning(Profiled):
 
     @field_validator("best")
     @classmethod
-    def _profile(cls, best: str) -> str:
-        if not best.endswith(".yaml") or runs.root() not in (runs.root() / best).resolve().parents:
+    def _profile(cls, best: str | None) -> str | None:
+        if best is not None and (
+            not best.endswith(".yaml") or runs.root() not in (runs.root() / best).resolve().parents
+        ):
             raise ValueError("should be a .yaml file inside the project's folder, such as reports/tuned/demo.yaml")
         return best
 
@@ -77,6 +82,11 @@ class Tuning(Profiled):
     def entries(self, experiment: Experiment) -> list[str]:
         """See `Profiled.entries`."""
         return self.students
+
+    @property
+    def profile_of_best(self) -> str:
+        """The file for the best settings, in the project's folder."""
+        return self.best or f"reports/tuned/{Path(self.profile).stem}.yaml"
 
     @property
     def measured(self) -> str:

@@ -192,7 +192,7 @@ def test_a_tuning_is_ordinary_runs_and_its_best_a_profile(asked, project):
     path = tuned.write_profile(asked, table)
     assert f"# {best}: {table['value'].max():.4f}; dedier@1,beta=3.0: {table['value'].iloc[0]:.4f}" in path.read_text()
     assert tuning.Tuning(objective="smallest class difference").measured == "minus the class difference"
-    assert path == project / "reports/tuned/demo.yaml" and Experiment.from_file(path).students == [best]
+    assert path == project / "reports/tuned/small.yaml" and Experiment.from_file(path).students == [best]
     run = distil(Experiment.of_students(yaml.safe_load(path.read_text())))
     assert run.of.folder.name == table.loc[table["entry"] == best, "run"].iloc[0]
     report, differences = tuned.worth(asked, splits, table)

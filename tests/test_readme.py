@@ -168,3 +168,18 @@ def test_the_table_of_multinli_is_that_of_the_record():
         rows = of_student.set_index("row").loc[["average", "neutral, negation"]]
         told = fairkd.readable(rows).str.replace("0.", ".").tolist()
         assert line.split(" | ")[1:] == [told[0], f"{told[1]} |"], line
+
+
+def test_the_trial_made_again_is_that_of_its_file():
+    record = Path(__file__).parents[1] / "reports" / "record" / "mnli-mini"
+    report = pd.read_csv(record / "trial.csv").pivot_table(index="student", columns="row", values="value", sort=False)
+    told = [f"{row['average']:.3f} / {row['worst_of_means']:.3f}".replace("0.", ".") for _, row in report.iterrows()]
+    with_prior = report.index.str.contains("head_prior_precision=1000.0")
+    found = [pd.Series(told, report.index)[kind] for kind in (~with_prior, with_prior)]
+    starts = ["erm", "refit", "dedier@3,place", "jtt", "dedier@1", "dedier@3,reader=words", "dedier@6", "dfr"]
+    table = (record / "README.md").read_text().partition("| weights of the refit |")[2].partition("\n\n")[0]
+    lines = table.splitlines()[2:]
+    assert len(lines) == len(starts)
+    for line, start in zip(lines, starts, strict=True):
+        expected = ["".join(of[of.index.str.startswith(start)]) for of in found]
+        assert [cell.strip() for cell in line.split("|")[-3:-1]] == expected, line

@@ -25,12 +25,14 @@ def _worst_group(rows: pd.DataFrame, attribute: str) -> float:
     return group_accuracy(rows, attribute=attribute)["worst_group"]
 
 
-# By what is chosen: nothing, or the validation split, whose group labels the last rule alone reads.
+BY_GROUPS = "validation worst group"
+
+# By what is chosen: nothing, or the validation split, whose group labels `BY_GROUPS` alone reads.
 SELECTIONS: dict[str, Callable[[pd.DataFrame, str], float] | None] = {
     "last epoch": None,
     "validation average": _average,
     "smallest class difference": lambda rows, attribute: -class_difference(rows),
-    "validation worst group": _worst_group,
+    BY_GROUPS: _worst_group,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from fairkd.evaluation.selection import BY_GROUPS
 from fairkd.parameters import ParameterError, nearest
 from fairkd.weighting import METHODS
 
@@ -21,12 +22,10 @@ def read_student(spec: str) -> dict[str, Any]:
     """
     match = _ENTRY.fullmatch(spec) if isinstance(spec, str) else None
     if not match:
-        quoted = "; an entry with a comma stands in quotes in YAML: ['kd', 'laplace@3,beta=2']"
-        split = isinstance(spec, str) and re.fullmatch(r"[a-z]\w*=.*", spec)
-        raise ParameterError(
-            f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2"
-            f"{quoted if split else ''}"
-        )
+        why = f"{spec!r} should read method@layer,name=value, for example laplace@3 or laplace@3,beta=2"
+        if isinstance(spec, str) and re.fullmatch(r"[a-z]\w*=.*", spec):  # split at its comma
+            why += "; an entry with a comma stands in quotes in YAML: ['kd', 'laplace@3,beta=2']"
+        raise ParameterError(why)
     method, layer, changes = match.groups()
     if method not in METHODS:
         raise ParameterError(f"unknown method {method!r} in {spec!r}; {nearest(method, METHODS)}")
@@ -50,5 +49,5 @@ def title(spec: str, kept_epoch: str = "last epoch") -> str:
         kept_epoch: the experiment's, which counts where the entry states none.
     """
     stated = read_student(spec)
-    reads = METHODS[stated["method"]].reads_groups or stated.get("kept_epoch", kept_epoch) == "validation worst group"
+    reads = METHODS[stated["method"]].reads_groups or stated.get("kept_epoch", kept_epoch) == BY_GROUPS
     return f"{spec} (reads group labels)" if reads else spec

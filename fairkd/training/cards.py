@@ -16,6 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from fairkd import files, runs
 from fairkd.data import Splits
 from fairkd.evaluation import group_report, readable, target_groups
+from fairkd.evaluation.selection import BY_GROUPS
 from fairkd.experiment import Experiment
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -48,7 +49,7 @@ def write_card(
         lowest=_lowest(splits, reports[role]),
         few=[group for group, n in reports[role]["n"][splits.groups].items() if n < _FEW],
         reads_groups=role == "student" and experiment.weighting.reads_groups,
-        chosen_by_groups=role == "student" and experiment.kept_epoch == "validation worst group",
+        chosen_by_groups=role == "student" and experiment.kept_epoch == BY_GROUPS,
         entry=experiment.entry,
         attribute=splits.attribute,
         train=f"{len(splits.train):,}",

@@ -71,7 +71,7 @@ def paired_difference(
 def readable(report: pd.DataFrame, digits: int = 3) -> pd.Series:
     """A report for reading: "0.912 [0.905, 0.920]", and "absent" where there are no rows."""
     text = [
-        "absent" if np.isnan(value) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        "absent" if np.isnan(value) else f"{value:z.{digits}f} [{low:z.{digits}f}, {high:z.{digits}f}]"
         for value, low, high in report[["value", "low", "high"]].itertuples(index=False)
     ]
     return pd.Series(text, index=report.index)

@@ -28,6 +28,7 @@ _THEME = _STYLE | sns.plotting_context("notebook", 1.0, {"grid.linewidth": 0.7, 
 _MARKERS = "osD^vPX*<>dph8"
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3))]
 _WIDTH = 6.0  # inches; a page shows 96 pixels to the inch
+_LINE = 64  # letters that fit across, of 11 points
 _LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5)}
 _FEW = 30  # values; fewer are drawn one by one
 
@@ -94,7 +95,8 @@ def canvas(rows: int, columns: int, height: float, **shared: bool | str) -> tupl
 
 def styles(names: list[str], line: bool = True, target: str | None = None) -> dict[str, dict]:
     """How each series is drawn: its own lightness, marker and dash; the target's thick and red."""
-    colors = sns.color_palette("viridis", len(names) + 1)[: len(names)]  # from dark to light, short of the palest
+    n = len(names)
+    colors = sns.color_palette("viridis", n + max(1, n // 2))[:n]  # from dark to light, short of the pale third
     looks = {
         name: {
             "color": color,
@@ -109,9 +111,18 @@ def styles(names: list[str], line: bool = True, target: str | None = None) -> di
 
 
 def legend(drawing: Drawing, ax: Axes, columns: int = 3) -> None:
-    """One legend for the whole drawing above it, from the series of one of its axes."""
+    """One legend for the whole drawing above it, from the series of one of its axes; in fewer columns if names are long."""
     handles, labels = ax.get_legend_handles_labels()
+    while columns > 1 and _letters_across(labels, columns) > _LINE:
+        columns -= 1
+    labels = [folded(label, _LINE - 5) for label in labels]
     drawing.legend(handles, labels, frameon=False, loc="outside upper left", ncols=columns, columnspacing=1.2)
+
+
+def _letters_across(labels: list[str], columns: int) -> int:
+    """The width of a legend that is filled column by column, in letters; a marker takes five."""
+    filled = [part for part in np.array_split(labels, columns) if len(part)]
+    return sum(max(map(len, part)) + 5 for part in filled)
 
 
 def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, dict]) -> None:
@@ -141,6 +152,16 @@ def name_ends(ax: Axes, ends: dict[str, tuple[float, float]], looks: dict[str, d
             annotation_clip=False,
             arrowprops=_LEADER | {"color": color},
         )
+
+
+def folded(name: str, width: int = 48) -> str:
+    """A name in as few lines as `width` letters allow, broken after commas; what has none stays whole."""
+    lines = [""]
+    for part in re.split(r"(?<=,)", name):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part if lines[-1] else part.lstrip()
+    return "\n".join(lines)
 
 
 def wrapped(name: str) -> str:

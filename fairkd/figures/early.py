@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from fairkd.figures.drawing import Figure, Words, canvas, legend, name_ends, require, styles
+from fairkd.figures.drawing import Figure, Words, canvas, folded, legend, name_ends, require, styles
 
 _COLUMNS = ["student", "criterion", "target", "of", "row", "value", "low", "high"]
 
@@ -31,15 +31,14 @@ def accuracy_by_depth(report: pd.DataFrame, rows: list[str]) -> Figure:
                 )
                 each = ", ".join(f"{a:.3f} at {d:.2f}" for d, a in zip(x, accuracy["value"], strict=True))
                 alt.append(f"{student}, {row}, {name}: {each}")
-            ax.set(title=f"{student}: {row}")
-            ax.title.set_fontsize(11)
+            ax.set_title(folded(f"{student}: {row}", 56 // len(rows)), fontsize=11)
             ax.xaxis.set_major_locator(MaxNLocator(4))
         line[0].set(ylabel="accuracy")
     for ax in axes[-1]:
         ax.set(xlabel="mean depth")
     legend(drawing, axes.flat[0])
     said = "; ".join(_apart(report, student, rows[-1]) for student in students)
-    caption = Words(f"The criteria lie farthest apart in {rows[-1]}: {said}.")
+    caption = Words(f"Where the criteria lie farthest apart in {rows[-1]}, by mean depth: {said}.")
     drawn = report.loc[report["row"].isin([*rows, "average"]), _COLUMNS]
     return Figure(drawing, "Accuracy against mean depth", caption, f"{'; '.join(alt)}.", drawn)
 
@@ -66,7 +65,7 @@ def depth_by_group(report: pd.DataFrame, criterion: str, groups: list[str], targ
         for group, y in of_group.items():
             ax.plot(x, y, **looks[group] | {"markersize": 5})
             alt.append(f"{student}, {group}: " + ", ".join(f"{b:.2f} at {a:.2f}" for a, b in zip(x, y, strict=True)))
-        ax.set(title=student, ylabel="mean depth of the group", xlim=(0, 1.02), ylim=(0, 1.03))
+        ax.set(title=folded(student), ylabel="mean depth of the group", xlim=(0, 1.02), ylim=(0, 1.03))
         there = pd.Series({group: y.iloc[middle] for group, y in of_group.items()})
         name_ends(ax, {group: (x.iloc[middle], y) for group, y in there.items()}, looks)
         said.append(
@@ -87,9 +86,11 @@ def _series(report: pd.DataFrame, student: str, criterion: str, row: str, of: st
 
 
 def _apart(report: pd.DataFrame, student: str, row: str) -> str:
-    """The depth at which the criteria differ most in a row, and the two between which."""
+    """The depth asked for at which the criteria differ most in a row, and the two between which."""
     rows = report[(report["student"] == student) & (report["row"] == row) & (report["of"] == "accuracy")]
     wide = rows.pivot_table(index="target", columns="criterion", values="value", sort=False)
     at = wide.max(axis=1).sub(wide.min(axis=1)).idxmax()
     best, least = wide.loc[at].idxmax(), wide.loc[at].idxmin()
+    if best == least:
+        return f"{student}, nowhere"
     return f"{student}, at {at:g}, {wide.loc[at, least]:.3f} ({least}) and {wide.loc[at, best]:.3f} ({best})"

@@ -21,7 +21,7 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     names = {student: f"{name} (refit)" if name in beside else name for student, name in names.items()}
     lines = sum(map(n_lines, [*names.values(), *beside]))
     drawing, axes = canvas(1, 1, height=max(5.0, 1.2 + 0.2 * lines))
-    ax, said, best, reached = axes.flat[0], [], {}, {}
+    ax, said, best, reached, flat = axes.flat[0], [], {}, {}, set()
     looks, ends = {names[student]: look for student, look in styles(list(names)).items()}, {}
     for student, part in points.groupby(points["student"].map(names), sort=False):
         wide, parameter = part.pivot_table(index="setting", columns="row", values="value"), part["parameter"].iloc[0]
@@ -30,6 +30,7 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
         ax.plot(kept["average"], kept[row], markersize=5, linewidth=1.2, label=student, **looks[student])
         best[student], ends[student] = wide.loc[top], (wide["average"][top], wide[row][top])
         reached[student] = f"{parameter} {top:g}"
+        flat |= {student} if top == wide.index[0] else set()
         said.append(
             f"{student} from {wide[row].iloc[0]:.3f} at average {wide['average'].iloc[0]:.3f} to {wide[row][top]:.3f} "
             f"at {wide['average'][top]:.3f} ({reached[student]})"
@@ -43,9 +44,11 @@ def frontier(points: pd.DataFrame, marks: pd.DataFrame, row: str = "worst_of_mea
     name_ends(ax, ends, looks)
     highest = max(best, key=lambda student: best[student][row])
     caption = Words(
-        f"The highest worst group of a refit is {best[highest][row]:.3f}, of {highest} at "
-        f"{reached[highest]}, at an average of {best[highest]['average']:.3f}. Lines are refits, stars the students of "
-        "the table." + (f" All lines: {', '.join(shared)}." if shared else "")
+        f"Of the lines, which are refits, the highest worst group is {best[highest][row]:.3f}, of {highest} at "
+        f"{reached[highest]}, at an average of {best[highest]['average']:.3f}"
+        + (", where the line begins: what comes after it gives no more. " if highest in flat else ". ")
+        + "Stars are the students of the table."
+        + (f" All lines: {', '.join(shared)}." if shared else "")
     )
     table = pd.concat([points, marks])
     table = table.loc[table["row"].isin(["average", row]), ["student", "parameter", "setting", "row", "value"]]

@@ -14,6 +14,7 @@ from fairkd.figures.drawing import (
     Figure,
     Words,
     canvas,
+    folded,
     histogram,
     layers_of,
     legend,
@@ -71,10 +72,10 @@ def _wrong_and_sure(medians: pd.DataFrame, right: pd.DataFrame, target: str, n: 
         return f"No exit is wrong about most of {target}."
     layer = medians.loc[wrong, target].idxmax()
     others = medians.loc[layer].drop(target)
+    beside = f" (the other groups: {others.min():.2f} to {others.max():.2f})" if len(others) else ""
     return (
         f"The exit at layer {layer} is wrong about {round(n * (1 - right.loc[layer, target]))} of the {n} of {target}, "
-        f"with a median margin of {medians.loc[layer, target]:.2f} (the other groups: {others.min():.2f} to "
-        f"{others.max():.2f})."
+        f"with a median margin of {medians.loc[layer, target]:.2f}{beside}."
     )
 
 
@@ -83,10 +84,9 @@ def _moved(medians: dict[str, pd.DataFrame], target: str) -> str:
     change = medians["Laplace"] - medians["MAP"]
     layer = change[target].abs().idxmax()
     before, after = (medians[name].loc[layer, target] for name in VARIANTS)
-    return (
-        f"Laplace moves that group most at layer {layer}, from {before:.2f} to {after:.2f}; there it moves no other "
-        f"by more than {change.loc[layer].drop(target).abs().max():.2f}."
-    )
+    others = change.loc[layer].drop(target).abs()
+    beside = f"; there it moves no other by more than {others.max():.2f}" if len(others) else ""
+    return f"Laplace moves that group most at layer {layer}, from {before:.2f} to {after:.2f}{beside}."
 
 
 def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[int]) -> Figure:
@@ -114,7 +114,7 @@ def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[in
             }
             # The square root shows a bar of 20 beside one of 2,000.
             ax.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
-            ax.set(title=f"{student}, exit {layer}", xlim=(-0.02, 1.02), yticks=_round_counts(len(table)))
+            ax.set(title=folded(f"{student}, exit {layer}", 50 // len(tables)), xlim=(-0.02, 1.02), yticks=_round_counts(len(table)))
             medians = f"{of_map[group].median():.2f} (Laplace {of_laplace[group].median():.2f})"
             wrong = f"wrong about {(~right[group]).sum()} of {group.sum()}"
             said.append(f"exit {layer} of {student} {wrong}, median margin {medians}")

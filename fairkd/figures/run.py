@@ -15,6 +15,7 @@ from fairkd.figures.drawing import (
     Figure,
     Words,
     canvas,
+    folded,
     layers_of,
     legend,
     name_ends,
@@ -43,7 +44,7 @@ def training_curves(history: pd.DataFrame, groups: list[str], target: str | None
         looks = styles(groups, target=target) | {"average": {"color": "black", "linewidth": 2, "linestyle": "-"}}
         for name in (*shown, *({"average"} & set(rows))):
             ax.plot(rows.index, rows[name], label=name, **looks[name])
-        ax.set(title=role, xlabel="epoch", ylim=(-0.03, 1.03))
+        ax.set(title=folded(role, 50 // len(roles)), xlabel="epoch", ylim=(-0.03, 1.03))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         last = rows.ffill().iloc[-1]
         lowest = last[shown].idxmin()
@@ -81,10 +82,11 @@ def weights_over_epochs(weights: pd.DataFrame, groups: list[str], target: str | 
     axes.flat[1].set(title="Share of the weight", ylim=(0, 1))
     name_ends(axes.flat[1], {name: (share.index[-1], share[name].iloc[-1]) for name in looks}, looks)
     last, of_all = mean.iloc[-1], share.iloc[-1]
-    lifted, largest = last.idxmax(), of_all.idxmax()
-    caption = f"After epoch {share.index[-1]:g} the loss lifts {lifted} most, to a mean weight of {last[lifted]:.1f}"
+    heaviest, largest = last.idxmax(), of_all.idxmax()
+    caption = f"After epoch {share.index[-1]:g} an instance of {heaviest} weighs most, {last[heaviest]:.2f} on average"
     caption += f"; {of_all[largest]:.0%} of all weight sits in {largest}"
-    caption += f", {of_all[target]:.0%} in {target} (mean {last[target]:.1f})." if target in of_all else "."
+    beside = target in of_all and target != largest
+    caption += f", {of_all[target]:.0%} in {target} (mean {last[target]:.2f})." if beside else "."
     alt = ", ".join(f"{name} {last[name]:.2f} and {of_all[name]:.1%}" for name in looks)
     columns = {"mean_weight": mean, "share": share}
     drawn = pd.DataFrame({of: pd.concat(dict(t.items()), names=["group"]) for of, t in columns.items()}).reset_index()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from fairkd.figures.drawing import Figure, Words, canvas, n_lines, name_ends, require, styles, wrapped
+from fairkd.figures.drawing import Figure, Words, canvas, folded, n_lines, name_ends, require, styles, wrapped
 
 
 def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]) -> Figure:
@@ -18,7 +18,9 @@ def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]
     require(report, "the report", ["student", "row", "value", "low", "high"])
     require(single, "the runs", ["student", "seed", "row", "value"])
     students = list(report["student"].unique())
-    drawing, axes = canvas(1, len(rows), height=1.2 + 0.62 * len(students), sharey=True)
+    names = {student: folded(student, 60) for student in students}
+    line = 0.62 + 0.19 * max(name.count("\n") for name in names.values())  # inches that a student takes
+    drawing, axes = canvas(1, len(rows), height=1.2 + line * len(students), sharey=True)
     said, alt = [], []
     for ax, row in zip(axes.flat, rows, strict=True):
         means = report[report["row"] == row].set_index("student")
@@ -27,10 +29,10 @@ def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]
             ax.plot([mean["low"], mean["high"]], [place] * 2, color="0.6", linewidth=4, solid_capstyle="butt")
             ax.plot(mean["value"], place, marker="|", markersize=11, markeredgewidth=2.5, color="black")
             seeds = single[(single["student"] == student) & (single["row"] == row)]["value"]
-            ax.plot(seeds, [place + 0.27] * len(seeds), "o", color="#31688e", alpha=0.7)
+            ax.plot(seeds, [place + 0.167 / line] * len(seeds), "o", color="#31688e", alpha=0.7)
             if ax is axes.flat[0]:
                 above = {"va": "bottom", "fontsize": 11, "in_layout": False}  # it may be as wide as the drawing
-                ax.text(0, place - 0.22, student, transform=ax.get_yaxis_transform(), **above)
+                ax.text(0, place - 0.136 / line, names[student], transform=ax.get_yaxis_transform(), **above)
             ax.text(1.03, place, f"{mean['value']:.3f}", transform=ax.get_yaxis_transform(), va="center", fontsize=11)
             each = ", ".join(f"{value:.2f}" for value in seeds)
             alt.append(f"{row}, {student} {mean['value']:.3f}" + (f" (seeds: {each})" if each else ""))
@@ -38,7 +40,8 @@ def students_by_seed(report: pd.DataFrame, single: pd.DataFrame, rows: list[str]
         ax.xaxis.set_major_locator(MaxNLocator(3))
         means = means.loc[[student for student in students if student in set(single["student"])]]
         lowest, highest = means["value"].idxmin(), means["value"].idxmax()
-        said.append(f"{row}: from {means['value'][lowest]:.3f} ({lowest}) to {means['value'][highest]:.3f} ({highest})")
+        ends = [f"{means['value'][student]:.3f} ({student})" for student in (lowest, highest)]
+        said.append(f"{row}: " + (ends[0] if lowest == highest else "from {} to {}".format(*ends)))
     axes.flat[0].set(yticks=range(len(students)), yticklabels=[], ylim=(len(students) - 0.5, -0.7))
     axes.flat[0].set(zorder=1)  # names may reach over the next panel
     axes.flat[0].patch.set_visible(False)

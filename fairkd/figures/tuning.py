@@ -31,9 +31,12 @@ def tuning(trials: pd.DataFrame, importances: pd.DataFrame, objective: str) -> F
         above.plot(pruned["trial"], pruned["value"], marker="x", color=look["color"], linestyle="none")
         at = complete.loc[complete["value"].idxmax()]
         before, after = part["value"].iloc[0], f"{at['value']:.3f} at trial {at['trial']}"
-        better = (
-            f"from {before:.3f} to {after}" if at["trial"] > 1 else f"{before:.3f}, no trial does better than the first"
-        )
+        if pd.isna(before):
+            better = f"{after}; the first was pruned"
+        elif round(at["value"], 3) > round(before, 3):
+            better = f"from {before:.3f} to {after}"
+        else:
+            better = f"{before:.3f}, no trial does better than the first"
         said.append(f"{student} {better}")
         alt.append(f"{student}: " + ", ".join(f"{v:.3f}" for v in part["value"]) + f"; {len(pruned)} pruned")
     height = 0.8 / len(students)

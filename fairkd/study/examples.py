@@ -52,6 +52,8 @@ def told(rows: pd.DataFrame, examples: pd.DataFrame, text: tuple[str, ...], labe
 def in_short(predictions: pd.DataFrame, group: str, who: str) -> Words:
     """How many of a group a student has wrong, and by which margin at most."""
     wrong = wrong_margins(predictions[predictions["group"].astype(str) == group])
+    if wrong.empty:
+        return Words(f"No row is of {group}.")
     if wrong.notna().any():
         said = f"{who} is wrong about {wrong.notna().sum()} of the {len(wrong)} of {group}"
         return Words(f"{said}, by a margin of {wrong.max():.2f} at most and {wrong.median():.2f} in the median.")

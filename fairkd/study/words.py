@@ -22,10 +22,12 @@ def findings(compared: Comparison, lost: str, plain: str) -> Words:
     """
     report, differences = compared.report.set_index(["student", "row"]), compared.differences
     told = readable(report)
-    loses = report["high"][plain, lost] < report["low"][plain, "average"]
+    loses, so_teacher = (report["high"][who, lost] < report["low"][who, "average"] for who in (plain, "teacher"))
+    said = f"**loses {lost}**" if loses else f"**is not told apart from its average in {lost}**"
     items = [
-        f"- `{plain}` **{'loses' if loses else 'does not lose'} {lost}**: {told[plain, lost]}, on average "
-        f"{told[plain, 'average']}; its teacher has {told['teacher', lost]} and {told['teacher', 'average']}."
+        f"- `{plain}` {said}: {told[plain, lost]}, on average {told[plain, 'average']}; its teacher "
+        f"{'does so too: it ' if loses and so_teacher else ''}has {told['teacher', lost]} and "
+        f"{told['teacher', 'average']}."
     ]
     of_plain = differences[differences["baseline"] == plain]
     for row, where in ((lost, "in that group"), ("average", "on average")):
@@ -74,7 +76,7 @@ def _apart(differences: pd.DataFrame) -> str:
 
 
 def _interval(difference: pd.Series) -> str:
-    return "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference)
+    return "{value:+z.3f} [{low:+z.3f}, {high:+z.3f}]".format(**difference)
 
 
 def _difference(difference: pd.Series) -> str:

@@ -21,8 +21,17 @@ def test_a_line_a_student_through_its_settings_and_a_mark_for_each_other():
     assert (
         "a from 0.300 at average 0.800 to 0.500 at 0.700 (beta 2)" in figure.alt and "dfr 0.600 at 0.750" in figure.alt
     )
+    assert figure.caption.startswith(
+        "Of the lines, which are refits, the highest worst group is 0.500, of a at beta 2, at an average of 0.700. Stars"
+    )
     with pytest.raises(ValueError, match="the points lacks the columns setting"):
         figures.frontier(points.drop(columns="setting"), marks)
+
+
+def test_a_line_that_only_falls_is_not_credited_to_its_weights():
+    points = pd.DataFrame([*long("a", 0.0, 0.8, 0.5), *long("a", 2.0, 0.8, 0.5), *long("b", 0.0, 0.8, 0.4)])
+    figure = figures.frontier(points, pd.DataFrame(long("dfr", None, 0.75, 0.6)))
+    assert "of a at beta 0, at an average of 0.800, where the line begins: what comes after it gives" in figure.caption
 
 
 def test_what_all_lines_share_is_said_once():

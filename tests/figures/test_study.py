@@ -6,6 +6,7 @@ import pytest
 from matplotlib.text import Text
 
 from fairkd import figures
+from fairkd.figures.drawing import folded
 
 
 @pytest.fixture
@@ -45,6 +46,50 @@ def test_names_of_many_lines_lie_beside_the_axes_apart_from_each_other():
     assert all(lower.y1 <= upper.y0 + 1 for lower, upper in pairwise(names))
     assert ax.bbox.y0 - 10 <= names[0].y0 and names[-1].y1 <= ax.bbox.y1 + 10
     assert np.ptp(ax.get_ylim()) < 0.2  # not from 0 to 1
+
+
+LONG = "dedier@3,reader=words,exit_reads=hypothesis,alpha=1.0,beta=6.0,permute_weights=true"
+
+
+def test_a_name_longer_than_the_drawing_is_folded_above_its_line_and_clear_of_the_dots(report):
+    students = ["kd", LONG]
+    report = report.replace("dedier@3", LONG)
+    single = pd.DataFrame(
+        [(student, seed, row, 0.5) for student in students for seed in (0, 1) for row in report["row"].unique()],
+        columns=["student", "seed", "row", "value"],
+    )
+    drawing = figures.students_by_seed(report, single, ["worst_of_means", "average"]).drawing
+    drawing.draw_without_rendering()
+    ax = drawing.axes[0]
+    [name] = [text for text in ax.texts if text.get_text().replace("\n", "") == LONG]
+    box = Text.get_window_extent(name)
+    assert 0 <= box.x0 and box.x1 <= drawing.bbox.x1
+    dot = ax.transData.transform((0.5, ax.lines[2].get_ydata()[0]))[1]
+    assert box.y1 < dot - 4
+
+
+def test_a_legend_of_long_names_takes_fewer_columns(report):
+    names = [f"laplace@{i},exit_reads=hypothesis,place=refit" for i in range(4)] + [LONG]
+    rows = [(student, row, 0.5, 0.4, 0.6) for student in names for row in ("a", "average")]
+    drawing = figures.group_accuracies(pd.DataFrame(rows, columns=["student", "row", "value", "low", "high"])).drawing
+    drawing.draw_without_rendering()
+    [legend] = drawing.legends
+    assert [text.get_text().replace("\n", "") for text in legend.get_texts()] == names
+    assert legend.get_window_extent().x1 <= drawing.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("kd", ["kd"]),
+        ("laplace@6,exit_reads=hypothesis", ["laplace@6,", "exit_reads=hypothesis"]),
+        ("neutral, negation", ["neutral, negation"]),
+        ("a_word_of_more_letters_than_fit", ["a_word_of_more_letters_than_fit"]),
+        ("a=1,b=2,a_word_of_letters=1,c=3", ["a=1,b=2,", "a_word_of_letters=1,c=3"]),
+    ],
+)
+def test_a_name_is_folded_where_it_must_be(name, lines):
+    assert folded(name, 24).split("\n") == lines
 
 
 def test_every_seed_is_a_dot_beside_the_mean_and_its_interval(report):

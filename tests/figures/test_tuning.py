@@ -33,6 +33,13 @@ def test_the_caption_tells_what_was_found_and_what_mattered():
     assert len(drawn.table) == len(TRIALS) + len(SHARES)
 
 
+def test_a_first_trial_that_did_not_end_and_one_that_hardly_differs_are_no_gain():
+    ended = TRIALS.assign(value=[None, 0.6, 0.9, 0.8, 0.8001], state=["pruned", *TRIALS["state"][1:]])
+    drawn = figures.tuning(ended, SHARES, "validation average")
+    assert "dedier@3 0.900 at trial 3; the first was pruned" in drawn.caption and "nan to" not in drawn.caption
+    assert "kd 0.800, no trial does better than the first" in drawn.caption
+
+
 def test_lines_crosses_and_bars_are_those_of_the_tables():
     above, below = figures.tuning(TRIALS, SHARES, "validation average").drawing.axes
     best, complete, pruned = above.lines[:3]

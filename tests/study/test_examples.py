@@ -48,3 +48,4 @@ def test_a_group_is_told_in_short(predictions):
         "kd is wrong about 3 of the 4 of a, by a margin of 0.80 at most and 0.40 in the median."
     )
     assert examples.in_short(predictions, "b", "kd") == "kd is right about all 2 of b."
+    assert examples.in_short(predictions, "c", "kd") == "No row is of c."

@@ -51,4 +51,14 @@ def test_findings_name_the_lost_group_who_gives_it_back_and_what_laplace_adds():
 
 def test_a_group_whose_interval_meets_that_of_the_average_is_not_called_lost():
     said = study.findings(compared((0.9, 0.7, 0.98), (0.99, 0.985, 1.0)), "a", "kd")
-    assert said.startswith("- `kd` **does not lose a**: 0.900")
+    assert said.startswith("- `kd` **is not told apart from its average in a**: 0.900")
+
+
+def test_what_its_teacher_loses_too_is_said_to_be_the_teachers():
+    said = study.findings(compared((0.1, 0.0, 0.2), (0.2, 0.1, 0.3)), "a", "kd")
+    assert "**loses a**: 0.100" in said and "; its teacher does so too: it has 0.200 [0.100, 0.300] and 0.990" in said
+
+
+def test_a_difference_that_rounds_to_0_has_no_sign_of_its_own():
+    tiny = DIFFERENCES.tail(2).assign(row="a", value=-1e-5, low=-2e-5, high=0.0)
+    assert "laplace@3 +0.000 [+0.000, +0.000]" in study.in_words(tiny, ["a"])

@@ -62,6 +62,36 @@ def test_the_tables_of_the_findings_are_those_of_the_files(folder):
         assert (average.replace("0.", "."), group.replace("0.", ".")) in told, cell
 
 
+def test_a_line_has_the_accuracies_of_its_seeds(folder):
+    """Of the negated neutrals or the worst group, as many digits as the line has."""
+    runs = pd.concat(pd.read_csv(path) for path in folder.glob("*runs.csv"))
+    known = {}
+    for (student, _), of in runs.groupby(["student", "row"]):
+        known.setdefault(_stated(student), []).append(of.drop_duplicates("seed").sort_values("seed")["value"])
+    lines = re.findall(r"^\| `([^|`]*)`[^|]*\|.*\| ([\d .]+) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) >= 15
+    for student, told in lines:
+        digits = len(told.split()[0].rpartition(".")[2])
+        values = [[f"{value:.{digits}f}" for value in of] for of in known[_stated(student)]]
+        assert [f"{float(value):.{digits}f}" for value in told.split()] in values, student
+
+
+def test_every_number_with_an_interval_is_one_of_the_files(folder):
+    """Told with its sign or, of what is lost, without."""
+    rows = [pd.read_csv(path) for of in STUDIES for path in of.glob("*.csv")]
+    rows = np.concatenate([of[["value", "low", "high"]] for of in rows if {"value", "low", "high"} <= set(of)])
+    rows = np.concatenate([rows, -rows[:, [0, 2, 1]]])
+    number = r"([+-]?\d?\.\d+)"
+    root = RECORD.parents[1]
+    for path in (folder / "README.md", root / "README.md", root / "CITATION.cff"):
+        told = re.findall(rf"{number}\s+\[{number},\s+{number}\]", path.read_text(encoding="utf-8"))
+        assert told, path
+        for one in told:
+            digits = len(one[0].rpartition(".")[2])
+            apart = np.abs(rows - np.array(one, dtype=float)).max(axis=1).min()
+            assert apart <= 0.5 * 10**-digits + 1e-5, f"{path.name}: {one}"  # files have five digits
+
+
 def _stated(student):
     """What a student is, wherever its weights act: a table says so for all of its lines."""
     return frozenset(student.removesuffix(" (reads group labels)").split(",")) - {"place=refit"}

@@ -111,7 +111,7 @@ def styles(names: list[str], line: bool = True, target: str | None = None) -> di
 
 
 def legend(drawing: Drawing, ax: Axes, columns: int = 3) -> None:
-    """One legend for the whole drawing above it, from the series of one of its axes; in fewer columns if names are long."""
+    """One legend for the whole drawing above it, from the series of one of its axes; long names take fewer columns."""
     handles, labels = ax.get_legend_handles_labels()
     while columns > 1 and _letters_across(labels, columns) > _LINE:
         columns -= 1

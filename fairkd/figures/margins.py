@@ -114,7 +114,11 @@ def target_margins(tables: dict[str, pd.DataFrame], target: str, layers: list[in
             }
             # The square root shows a bar of 20 beside one of 2,000.
             ax.set_yscale("function", functions=(lambda n: np.sqrt(np.maximum(n, 0)), np.square))
-            ax.set(title=folded(f"{student}, exit {layer}", 50 // len(tables)), xlim=(-0.02, 1.02), yticks=_round_counts(len(table)))
+            ax.set(
+                title=folded(f"{student}, exit {layer}", 50 // len(tables)),
+                xlim=(-0.02, 1.02),
+                yticks=_round_counts(len(table)),
+            )
             medians = f"{of_map[group].median():.2f} (Laplace {of_laplace[group].median():.2f})"
             wrong = f"wrong about {(~right[group]).sum()} of {group.sum()}"
             said.append(f"exit {layer} of {student} {wrong}, median margin {medians}")

@@ -63,7 +63,7 @@ def test_a_name_longer_than_the_drawing_is_folded_above_its_line_and_clear_of_th
     ax = drawing.axes[0]
     [name] = [text for text in ax.texts if text.get_text().replace("\n", "") == LONG]
     box = Text.get_window_extent(name)
-    assert 0 <= box.x0 and box.x1 <= drawing.bbox.x1
+    assert box.x0 >= 0 and box.x1 <= drawing.bbox.x1
     dot = ax.transData.transform((0.5, ax.lines[2].get_ydata()[0]))[1]
     assert box.y1 < dot - 4
 

@@ -89,14 +89,32 @@ def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, me
         ("avcs@3,place=refit,warm_start_epochs=2", "warm_start_epochs", "place = training, which is refit"),
         ("dedier@3,place=refit,stale_weights=true", "stale_weights", "place = training, which is refit"),
         ("selfdebias@3,place=refit,reweight_every=2", "reweight_every", "place = training, which is refit"),
+        ("laplace@3,shape=complement,stale_weights=true", "stale_weights", "shape = exponential or linear, which is"),
+        ("poe@3,use_teacher=false,kd_weight=0.3", "kd_weight", "use_teacher = True, which is False"),
+        ("jtt,use_teacher=false,temperature=7.0", "temperature", "use_teacher = True, which is False"),
     ],
 )
 def test_a_parameter_that_another_one_leaves_unread_is_refused(spec, name, other):
     method = spec.split("@")[0].split(",")[0]
-    with pytest.raises(ParameterError, match=f"{name} = .*: {method} reads it only with {other} here"):
+    with pytest.raises(ParameterError, match=f"{name} = .*: {method} reads it only with {other}.* here"):
         Experiment().student(spec)
     without = ",".join(part for part in spec.split(",") if not part.startswith(f"{name}="))
     Experiment({name: METHODS[method].model_fields[name].default}).student(without)  # a profile's may be another's
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["dedier@3,use_teacher=false,reweight=kd", "jtt,kd_weight=0.0,reweight=kd", "group_dro,reweight=kd,kd_weight=0.0"],
+)
+def test_weights_of_a_term_that_the_loss_does_not_have_are_refused(spec):
+    with pytest.raises(ParameterError, match="reweight = 'kd': the loss of .* has no distillation term to weigh"):
+        Experiment().student(spec)
+    Experiment().student(spec.replace("reweight=kd", "reweight=both"))
+
+
+def test_a_product_of_experts_has_a_labels_term():
+    with pytest.raises(ParameterError, match="kd_weight = 1.0.*less than 1"):
+        Experiment().student("poe@3,kd_weight=1.0")
 
 
 @pytest.mark.parametrize("spec", ["afr", "self@3"])

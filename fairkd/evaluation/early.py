@@ -131,7 +131,8 @@ def threshold_for(sure: np.ndarray, importance: np.ndarray, depth: float) -> flo
     allowed = int(np.searchsorted(1 + below, depth * layers + 1e-9, side="right"))  # values that may lie below it
     if allowed in (0, len(values)):
         return np.inf if allowed else -np.inf
-    return float(values[allowed - 1] + values[allowed]) / 2
+    middle = float(values[allowed - 1] + values[allowed]) / 2
+    return middle if middle > values[allowed - 1] else float(values[allowed])  # of two neighbours it is one of them
 
 
 def layers_used(sure: np.ndarray, threshold: float) -> np.ndarray:

@@ -43,6 +43,7 @@ from fairkd.exits.posterior import LaplacePosterior, Posterior, check_posterior,
 from fairkd.parameters import parameter
 
 PRIORS = ("exact", "factored")
+_TAUS = 11  # tried first, a decade apart between the default bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,8 @@ def select_prior_precision(
 ) -> tuple[LinearExit, float]:
     """Return the exit and the prior precision tau of largest evidence, the exit refitted at every tau tried.
 
-    A bounded scalar search on log tau (Brent) of `log_marginal_likelihood` at T = 1 with the exact prior. The total
+    A scalar search on log tau of `log_marginal_likelihood` at T = 1 with the exact prior: a grid between the bounds,
+    since features of several scales give the evidence several maxima, then Brent beside the best of it. The total
     derivative is followed, refits and all, so it is zero at the answer, unlike at the fixed point of MacKay 1992,
     which takes the curvature as constant. Features that tell nothing of the labels send tau to the upper bound,
     which is then what is returned.
@@ -166,7 +168,7 @@ def select_prior_precision(
         labels: (N,).
         n_classes: C; by default one more than the largest label.
         bounds: smallest and largest tau tried.
-        weights: (N,) as of `LinearExit.fit`.
+        weights: (N,) as of `LinearExit.fit`; a weight of 2 is two observations, so scaling all changes the answer.
 
     Raises:
         ValueError: bounds that are not 0 < low < high, features or labels that `LinearExit.fit` refuses.
@@ -187,7 +189,11 @@ def select_prior_precision(
         best = max(best, (evidence, exit), key=lambda pair: pair[0])
         return -evidence
 
-    minimize_scalar(cost, bounds=(math.log(low), math.log(high)), method="bounded", options={"xatol": 1e-3})
+    grid = torch.linspace(math.log(high), math.log(low), _TAUS, dtype=torch.float64).tolist()
+    costs = [cost(log_tau) for log_tau in grid]
+    least = costs.index(min(costs))
+    beside = (grid[min(least + 1, _TAUS - 1)], grid[max(least - 1, 0)])
+    minimize_scalar(cost, bounds=beside, method="bounded", options={"xatol": 1e-3})
     return best[1], best[1].prior_precision
 
 

@@ -25,7 +25,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads
+from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads, Weighted
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
@@ -150,6 +150,12 @@ class Experiment(DataOptions, ExitOptions):
                 f"warm_start_epochs = {method.warm_start_epochs}: with student_epochs = {self.student_epochs} no epoch "
                 f"would use the exit of {method.name}, which is plain distillation; lower it or train longer (or "
                 "method kd)"
+            )
+        weighs_kd = isinstance(method, Weighted) and method.reweight == "kd" and not method.refits_head
+        if weighs_kd and not (method.uses_teacher and method.kd_weight):
+            raise ParameterError(
+                f"reweight = 'kd': the loss of {method.name} has no distillation term to weigh with use_teacher = "
+                f"{method.uses_teacher} and kd_weight = {method.kd_weight}; set reweight = 'both'"
             )
         if method.refits_on_validation and not self.validation_examples:
             raise ParameterError(

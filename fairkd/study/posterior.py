@@ -67,10 +67,10 @@ def temperature_sweep(
         temperatures: T of each row.
 
     Returns:
-        Columns likelihood_temperature; margin_shift, mean |margin - MAP margin|; weight_shift, mean |w / w_MAP - 1|;
-        logit_variance, mean_n tr(Lambda_n Cov z_n); effective_dimension; expected, T d_eff / N, which
-        logit_variance equals but for the Kronecker approximation; bound, T (C-1)(D+1) / N. The means are over 2,000
-        training rows drawn at random, or all.
+        Columns likelihood_temperature; margin_shift, mean |margin - MAP margin|; weight_shift, mean |w / w_MAP - 1|
+        where w_MAP is above 0; logit_variance, mean_n tr(Lambda_n Cov z_n); effective_dimension; expected, T d_eff / N,
+        which logit_variance equals but for the Kronecker approximation; bound, T (C-1)(D+1) / N. The means are over
+        2,000 training rows drawn at random, or all.
     """
     head = exits.head(features, labels)
     generator = torch.Generator().manual_seed(exits.seed)
@@ -89,7 +89,7 @@ def temperature_sweep(
             {
                 "likelihood_temperature": temperature,
                 "margin_shift": (confidence_margin(moved) - margin).abs().mean().item(),
-                "weight_shift": (lifted / weights - 1).abs().mean().item(),
+                "weight_shift": (lifted / weights - 1)[weights > 0].abs().mean().item(),
                 "logit_variance": (curvature * covariance).sum((1, 2)).mean().item(),
                 "effective_dimension": (dimension := fitted.posterior.effective_dimension),
                 "expected": temperature * dimension / len(labels),

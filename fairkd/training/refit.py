@@ -161,7 +161,8 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
 
 def exit_logits(experiment: Experiment, student: Finished, rows: str) -> Tensor:
     """(N, C) what the exit at aux_layer, fitted on the training rows, says of a split's rows."""
-    fitted, asked = ([*student.read(split).values()][-1] for split in ("train", rows))
+    states = {split: student.read(split) for split in ("train", rows)}
+    fitted, asked = (states[split][max(states[split])] for split in ("train", rows))
     head = experiment.exits(len(student.splits.labels)).head(fitted, student.labels("train"))
     return head.logits(asked)
 
@@ -171,8 +172,8 @@ def refitted_head(experiment: Experiment, student: Finished, rows: str, weights:
     method, splits = experiment.weighting, student.splits
     inputs, labels = student.head_inputs(rows), student.labels(rows)
     n_classes, tau = len(splits.labels), method.head_prior_precision
-    if tau == "evidence":
-        return select_prior_precision(inputs, labels, n_classes, weights=weights)[0]
+    if tau == "evidence":  # of as many rows as there are: weights of 2 would be a second observation of each
+        return select_prior_precision(inputs, labels, n_classes, weights=weights / weights.mean())[0]
     old = student.head if isinstance(method, Asked) and method.towards_old else None
     return LinearExit.fit(inputs, labels, tau, n_classes, weights=weights, towards=old)
 

@@ -43,6 +43,14 @@ class PoE(Debiased, TeacherOptional):
     name = "poe"
     description = "the labels' term is of student times exit (He et al. 2019, Clark et al. 2019)"
 
+    kd_weight: float = parameter(
+        0.5,
+        "lambda: share of the distillation term; the rest is what the method changes",
+        "both terms alike",
+        ge=0,
+        lt=1,
+    )
+
     def adjustment(self, probs: Tensor, labels: Tensor) -> Adjustment:
         """See `Debiased.adjustment`."""
         check_labels("probs", probs, labels)

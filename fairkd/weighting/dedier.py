@@ -20,11 +20,18 @@ from fairkd.weighting.method import Refitted, register
 class MarginWeighted(Refitted):
     """Weights exp(beta cm^alpha) on the exit's errors (Tiwari et al. 2023, equation 2)."""
 
+    reads_if = {"stale_weights": ("place", ("training",))}
+
     alpha: float = parameter(0.2, "exponent of the margin", "DEDIER's preset for MultiNLI", ge=0, le=10)
     beta: float = parameter(3.0, "factor of the margin", "DEDIER's preset for MultiNLI", ge=0, le=20)
     exponent: Literal["power", "product"] = parameter(
         "power", "beta*cm**alpha or beta*cm*alpha", "power: DEDIER's released code; product: as the deck prints it"
     )
+    stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
+
+    def merged(self, previous: Tensor, fresh: Tensor) -> Tensor:
+        """See `Refitted.merged`; where the exit is right a fresh weight is 1."""
+        return torch.where(fresh == 1, previous, fresh) if self.stale_weights else fresh
 
 
 class ExitWeighted(MarginWeighted):
@@ -34,6 +41,7 @@ class ExitWeighted(MarginWeighted):
         "beta": ("shape", ("exponential", "linear")),
         "exponent": ("shape", ("exponential",)),
         "signal": ("shape", ("exponential",)),
+        "stale_weights": ("shape", ("exponential", "linear")),
     }
 
     shape: Literal["exponential", "linear", "inverse", "complement"] = parameter(

@@ -68,9 +68,10 @@ class Afr(Asked):
 
 @register
 class Self(ReadsExit, Asked):
-    """The held-out rows on which exit and last layer disagree most, by KL(head || exit), weigh 1; all others 0.
+    """The held-out rows on which exit and last layer disagree most, by KL(head || exit); all others weigh 0.
 
-    The exit stands in the place of the early checkpoint of LaBonte et al. 2023.
+    Of the n rows kept, of C classes, those of class y weigh n / (C n_y), as LaBonte et al. 2023 balance what they
+    refit on. The exit stands in the place of their early checkpoint.
     """
 
     name = "self"
@@ -85,4 +86,6 @@ class Self(ReadsExit, Asked):
         tiny = torch.finfo(seen.exit_probs.dtype).tiny  # of a probability that underflows, the log would be none
         apart = functional.kl_div(seen.exit_probs.clamp(min=tiny).log(), seen.probs, reduction="none").sum(1)
         kept = apart.topk(max(1, round(self.share * len(apart)))).indices
-        return torch.zeros_like(apart).index_fill_(0, kept, 1.0)
+        _, of, counts = seen.labels[kept].unique(return_inverse=True, return_counts=True)
+        balanced = (len(kept) / len(counts) / counts[of]).to(apart.dtype)
+        return torch.zeros_like(apart).index_copy_(0, kept, balanced)

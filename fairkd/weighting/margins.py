@@ -82,10 +82,11 @@ def label_weights(probs: Tensor, labels: Tensor, alpha: float, *, inverse: bool 
     """
     check_labels("probs", probs, labels)
     _check_unit("probs", probs)
-    gold = probs.gather(1, labels[:, None].long()).squeeze(1)
+    label = labels[:, None].long()
     if inverse:
+        gold = probs.gather(1, label).squeeze(1)
         return gold.clamp(min=torch.finfo(gold.dtype).tiny) ** -alpha
-    return (1 - gold).clamp(min=0) ** alpha
+    return probs.scatter(1, label, 0.0).sum(1) ** alpha  # 1 - p_y would be 0 where p_y rounds to 1
 
 
 def exponential_weights(score: Tensor, alpha: float = 0.2, beta: float = 3.0, *, exponent: str = "power") -> Tensor:

@@ -9,7 +9,7 @@ Subclass one of them and `register` it.
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,23 +28,21 @@ class Method(Parameters):
         description: one line for tables and help.
         reads_groups: it sees the group of every training instance, which the others do without.
         reads_if: {parameter: (another, the values of it with which alone the parameter is read)}, of a class and beside
-            those of the classes that it is made of.
+            those of the classes that it is made of; all of them must hold.
     """
 
     name: ClassVar[str]
     description: ClassVar[str] = ""
     reads_groups: ClassVar[bool] = False
-    reads_if: ClassVar[dict[str, tuple[str, tuple[str, ...]]]] = {}
+    reads_if: ClassVar[dict[str, tuple[str, tuple[Any, ...]]]] = {}
 
     def unread(self, given: Iterable[str]) -> list[str]:
         """A line for each of the parameters given that these others leave unread, see `reads_if`."""
-        conditions: dict[str, tuple[str, tuple[str, ...]]] = {}
-        for base in reversed(type(self).__mro__):
-            conditions |= vars(base).get("reads_if", {})
+        conditions = [of for base in reversed(type(self).__mro__) for of in vars(base).get("reads_if", {}).items()]
         return [
-            f"{name} = {getattr(self, name)!r}: {self.name} reads it only with {other} = {' or '.join(allowed)}, which "
-            f"is {getattr(self, other)} here"
-            for name, (other, allowed) in conditions.items()
+            f"{name} = {getattr(self, name)!r}: {self.name} reads it only with {other} = "
+            f"{' or '.join(map(str, allowed))}, which is {getattr(self, other)} here"
+            for name, (other, allowed) in conditions
             if name in given and getattr(self, other) not in allowed
         ]
 
@@ -84,6 +82,8 @@ class Distilled(Method):
 class TeacherOptional(Distilled):
     """A method that was published without distillation."""
 
+    reads_if = dict.fromkeys(("temperature", "kd_weight"), ("use_teacher", (True,)))
+
     use_teacher: bool = parameter(True, "false: the labels alone, as the method was published without distillation")
 
     @property
@@ -112,7 +112,9 @@ class Lifted(Weighted):
         1.0, "tau of a refitted last layer, or chosen by evidence", "Kirichenko et al. 2023: an L2 penalty"
     )
     normalize_weights: bool = parameter(False, "scale the weights to mean 1", "false: DEDIER, the deck")
-    weight_cap: float | None = parameter(None, "largest weight; null: none", "null: DEDIER", ge=1, le=1e9)
+    weight_cap: float | None = parameter(
+        None, "largest weight, before any are scaled; null: none", "null: DEDIER", ge=1, le=1e9
+    )
     permute_weights: bool = parameter(False, "control: the same weights on permuted instances")
 
     @property
@@ -125,7 +127,15 @@ class Lifted(Weighted):
 
         The permutation is one for the whole run: it keeps every weight and how long an instance has it, and takes
         away alone which instance it is (the control).
+
+        Raises:
+            ValueError: no instance has a weight above 0.
         """
+        if not weights.any():
+            raise ValueError(
+                f"{self.name} gives every instance the weight 0, since its exit is certain of every label; "
+                "a larger prior_precision makes it less sure"
+            )
         if self.permute_weights:
             generator = torch.Generator().manual_seed(seed)
             weights = weights[torch.randperm(len(weights), generator=generator)]
@@ -168,9 +178,7 @@ class Rereads(ReadsExit):
 class Refitted(Rereads, Lifted):
     """A method that weighs anew after epochs, from what exits read of the student as it is."""
 
-    reads_if = dict.fromkeys(("warm_start_epochs", "reweight_every", "stale_weights"), ("place", ("training",)))
-
-    stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
+    reads_if = dict.fromkeys(("warm_start_epochs", "reweight_every"), ("place", ("training",)))
 
     @abstractmethod
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
@@ -181,7 +189,7 @@ class Refitted(Rereads, Lifted):
 
     def merged(self, previous: Tensor, fresh: Tensor) -> Tensor:
         """The weights after a refit, from those before and the refit's own: (N,), (N,) -> (N,)."""
-        return torch.where(fresh == 1, previous, fresh) if self.stale_weights else fresh
+        return fresh
 
 
 class Adjustment(NamedTuple):

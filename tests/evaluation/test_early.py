@@ -96,6 +96,16 @@ def test_the_threshold_is_the_highest_of_its_mean_depth(criterion, depth):
     assert mean_depth(sure, importance, threshold) == pytest.approx(expected)
 
 
+def test_a_threshold_lies_between_values_that_are_neighbours():
+    """Between two of them half is rounded onto one: 0.625 would be had as 0.5."""
+    values = [0.3]
+    for _ in range(3):
+        values.append(float(np.nextafter(values[-1], 1)))
+    sure = np.array(values)[:, None]
+    found = [layers_used(sure, threshold_for(sure, np.ones(4), depth)).mean() / 2 for depth in (0.625, 0.75, 0.875)]
+    assert found == [0.625, 0.75, 0.875]
+
+
 @pytest.mark.parametrize("depth", [0.24, 0.0, 1.01, math.nan])
 def test_a_depth_that_no_answer_has_is_refused(depth):
     with pytest.raises(ValueError, match="a student of 4 layers answers at depths 0.25 to 1"):

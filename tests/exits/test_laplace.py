@@ -386,6 +386,22 @@ def test_features_that_tell_nothing_go_to_the_upper_bound():
     assert select_prior_precision(features, labels, bounds=(0.1, 100.0))[1] == pytest.approx(100.0, rel=0.01)
 
 
+def test_the_largest_evidence_is_found_where_there_are_two_maxima():
+    """Features of two scales, most of what tells the labels in the small ones."""
+    generator = torch.Generator().manual_seed(0)
+    large, small = torch.randn(400, 3, generator=generator) * 5, torch.randn(400, 20, generator=generator) / 100
+    features = torch.cat([large, small], 1).double()
+    labels = ((100 * small).sum(1) + large.sum(1) / 20 > 0).long()
+
+    def evidence(tau):
+        exit = LinearExit.fit(features, labels, tau)
+        return KroneckerLaplace.fit(exit, features, labels).log_marginal_likelihood()
+
+    exit, _ = select_prior_precision(features, labels)
+    found = KroneckerLaplace.fit(exit, features, labels).log_marginal_likelihood()
+    assert found >= max(evidence(10.0**power) for power in np.linspace(-4, 6, 41)) - 1e-3
+
+
 def off_mode(exit, features, labels):
     return {
         "another prior": (LinearExit(exit.weight, exit.bias, 2.0), features, labels),

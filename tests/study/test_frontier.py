@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fairkd import ParameterError, study
+from fairkd import Experiment, ParameterError, study
 from fairkd.data import bag_of_words, load
 from fairkd.evaluation import class_probabilities
 from fairkd.evaluation.selection import BY_EXIT, chosen, class_difference, worst_by_exit
@@ -38,8 +38,8 @@ def test_a_point_is_the_refit_of_its_setting(small, spec, parameter, setting):
     np.testing.assert_allclose(class_probabilities(ours, "student"), class_probabilities(theirs, "student"), atol=1e-5)
     others = found[found["split"] == "evaluation"].groupby("setting")["student_prob_0"].mean()
     assert others.nunique() == len(others)  # so that another setting's point would not pass for this one
-    points = study.frontier_points({spec: {1: found}}, "negation")
-    assert set(points["setting"]) == set(SETTINGS[parameter]) and set(points["student"]) == {spec}
+    points = study.frontier_points(small, {spec: {1: found}})
+    assert set(points["setting"]) == set(SETTINGS[parameter]) and set(points["student"]) == {small.title(spec)}
 
 
 def test_all_refits_have_the_same_number_of_settings():
@@ -74,7 +74,7 @@ def test_each_rule_keeps_what_it_says():
     assert chosen(table, "validation average", "negation", "setting") == 0
     assert chosen(table, "smallest class difference", "negation", "setting") == 2
     assert class_difference(table[(table["setting"] == 0) & (table["split"] == "validation")]) == 0.5
-    choices = study.frontier_choices({SPEC: {0: table, 1: table}}, "negation")
+    choices = study.frontier_choices(Experiment(), {SPEC: {0: table, 1: table}})
     settings = choices.groupby("selection")["settings"].first()
     assert settings["smallest class difference"] == "2 2" and settings["validation average"] == "0 0"
     assert set(choices["parameter"]) == {"beta"}
@@ -87,9 +87,18 @@ def test_what_the_exit_errs_on_stands_for_the_groups():
     assert chosen(table, BY_EXIT, "negation", "setting") == 2
     assert chosen(table, "validation average", "negation", "setting") == 0  # of equals the first
     both = {SPEC: {0: table}, "dfr": {0: table.drop(columns="exit_right")}}
-    choices = study.frontier_choices(both, "negation")
+    choices = study.frontier_choices(Experiment(), both)
     assert set(choices.loc[choices["selection"] == BY_EXIT, "student"]) == {SPEC}
-    assert choices["student"].nunique() == 2
+    assert set(choices["student"]) == {SPEC, "dfr (reads group labels)"}
+
+
+def test_a_refit_of_students_whose_epoch_groups_choose_reads_groups_in_every_table():
+    tables = {0: swept({0.0: [True, True, True, False], 2.0: [True, True, False, False]}).assign(exit_right=None)}
+    found = {"dedier@1": tables, "laplace@1": tables}
+    by_groups = Experiment(kept_epoch="validation worst group", validation_examples=600)
+    points, apart = (of(by_groups, found) for of in (study.frontier_points, study.laplace_differences))
+    assert set(points["student"]) == {f"{spec} (reads group labels)" for spec in found}
+    assert set(apart["student"]) == {"laplace@1 (reads group labels)"}
 
 
 def test_an_exit_is_asked_of_validation_rows_that_it_was_not_fitted_on(small):
@@ -110,9 +119,9 @@ def test_an_exit_is_asked_of_validation_rows_that_it_was_not_fitted_on(small):
 def test_laplace_is_compared_with_what_it_is_but_for_laplace_at_the_same_setting():
     without = swept({0.0: [True, True, True, False], 2.0: [True, True, False, False]})
     found = {"dedier@1,alpha=1.0": {0: without}, "dfr": {0: without}}
-    assert study.laplace_differences(found, "negation").empty
+    assert study.laplace_differences(Experiment(), found).empty
     found["laplace@1,alpha=1.0"] = {0: swept({0.0: [True, True, True, False], 2.0: [True, True, True, False]})}
-    apart = study.laplace_differences(found, "negation").set_index(["setting", "row"])["value"]
+    apart = study.laplace_differences(Experiment(), found).set_index(["setting", "row"])["value"]
     assert apart[0.0, "average"] == 0 and apart[2.0, "average"] == 0.25
     found["laplace@3"] = {0: without}  # which has no twin
-    assert set(study.laplace_differences(found, "negation")["student"]) == {"laplace@1,alpha=1.0"}
+    assert set(study.laplace_differences(Experiment(), found)["student"]) == {"laplace@1,alpha=1.0"}

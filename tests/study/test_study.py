@@ -147,6 +147,20 @@ def test_the_sweep_by_hand():
         assert row["bound"] == pytest.approx(row["likelihood_temperature"] * 2 * 4 / 90)
 
 
+def test_a_weight_of_0_has_no_relative_shift():
+    features, labels = torch.tensor([[9.0], [-9.0]] * 20).double(), torch.tensor([0, 1] * 20)
+    experiment = Experiment(method="dedier", shape="complement", prior_precision=1e-4, alpha=10.0)
+    sweep = study.temperature_sweep(features, labels, experiment.exits(2), _Zero(), [1.0, 30.0])
+    assert np.isfinite(sweep["weight_shift"]).all()
+
+
+class _Zero:
+    """Weights of which half are 0."""
+
+    def lift(self, probs, labels, confidence):
+        return torch.where(labels == 0, 0.0, probs[:, 1])
+
+
 @pytest.mark.parametrize("signal", ["top_probability", "contrast_variance", "mutual_information"])
 def test_the_weights_of_a_sweep_are_by_the_methods_own_signal(signal):
     generator = torch.Generator().manual_seed(0)

@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from fairkd import LinearExit, ParameterError, distil, fine_tune
+from fairkd import Experiment, LinearExit, ParameterError, distil, fine_tune
 from fairkd.data import load
 from fairkd.evaluation import class_probabilities
-from fairkd.training.refit import refit_student
+from fairkd.training.refit import exit_logits, refit_student, refitted_head
 from fairkd.training.student import train_student
 from tests.training.test_wiring import learnable, root  # noqa: F401  a task that is learnt
 
@@ -86,7 +86,44 @@ def test_held_out_rows_are_refitted_on_where_asked_for(plain):
     for method in ("afr", "self"):
         weights = refitted(experiment, method=method, **({"aux_layer": 1} if method == "self" else {})).table("weights")
         assert set(weights["id"]) == set(load(experiment).validation["id"])
-    assert 0 < (weights["given"] == 1).sum() < len(weights) / 5
+    assert 0 < (weights["given"] > 0).sum() < len(weights) / 5
+
+
+class Given:
+    """What is known of a finished student with twelve layers, of which the last alone tells the label."""
+
+    def __init__(self, labels, states):
+        self._labels, self._states, self.splits = labels, states, type("Splits", (), {"labels": ["a", "b"]})
+
+    def labels(self, rows):
+        return self._labels
+
+    def head_inputs(self, rows):
+        return self._states[12]
+
+    def read(self, rows):
+        return {int(layer): self._states[int(layer)] for layer in sorted(map(str, self._states))}  # as a file has them
+
+
+@pytest.fixture
+def given():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (300,), generator=generator)
+    states = {layer: torch.randn(300, 2, generator=generator) for layer in range(1, 13)}
+    states[12][:, 0] += 4 * labels
+    return Given(labels, states)
+
+
+def test_the_exit_at_its_layer_is_asked_of_a_student_with_more_than_nine(given):
+    right = exit_logits(Experiment(student="avcs@12"), given, "train").argmax(1) == given.labels("train")
+    assert right.float().mean() > 0.9
+
+
+def test_evidence_of_a_refit_is_of_as_many_rows_as_there_are(given):
+    """Six times the weight of all is no more to learn from."""
+    experiment = Experiment(student="dedier@3,place=refit,head_prior_precision=evidence")
+    once, often = (refitted_head(experiment, given, "train", torch.full((300,), w)) for w in (1.0, 6.0))
+    torch.testing.assert_close(once.weight, often.weight)
 
 
 def test_a_stronger_pull_leaves_the_old_head_in_place(plain):

@@ -33,7 +33,17 @@ def test_self_takes_the_rows_of_largest_divergence():
     divergence = [
         sum(p * math.log(p / q) for p, q in zip(*rows, strict=True)) for rows in zip(PROBS, PROBS.flip(0), strict=True)
     ]
-    assert found.tolist() == [float(d >= sorted(divergence)[2]) for d in divergence]
+    assert found.tolist() == [float(d >= sorted(divergence)[2]) for d in divergence]  # a row each of two classes
+
+
+def test_self_balances_the_classes_of_what_it_keeps():
+    """LaBonte et al. 2023 refit on class-balanced batches."""
+    rows = 8
+    head = torch.tensor([[0.9, 0.1]] * rows, dtype=torch.float64)
+    labels = torch.tensor([0, 0, 0, 1, 0, 1, 0, 1])
+    exit_probs = torch.tensor([[0.1, 0.9]] * 4 + [[0.9, 0.1]] * 4, dtype=torch.float64)  # the first four disagree
+    found = METHODS["self"](share=0.5).weights(Seen(labels, labels, head, exit_probs))
+    assert found.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2, 0, 0, 0, 0])
 
 
 def test_self_passes_over_rows_of_which_head_and_exit_are_both_certain():
@@ -54,3 +64,11 @@ def test_shapes_of_weights_by_hand():
         found = METHODS["dedier"](shape=shape, alpha=2.0, beta=20.0).lift(PROBS, LABELS)
         np.testing.assert_allclose(found, expected, err_msg=shape)
     assert torch.equal(METHODS["dedier"]().lift(PROBS, LABELS), instance_weights(PROBS, LABELS))
+
+
+def test_a_weight_is_as_small_as_what_is_left_of_a_certain_label():
+    """1 - p_y is 0 in float32 where p_y rounds to 1."""
+    probs = torch.tensor([[20.0, 0.0, -5.0]]).softmax(-1)
+    assert 1 - probs[0, 0] == 0
+    found = label_weights(probs, torch.tensor([0]), 1.0)
+    assert found.item() == pytest.approx(math.exp(-20) + math.exp(-25), rel=1e-5)

@@ -352,10 +352,17 @@ def test_applied_weights_are_permuted_capped_and_scaled():
     assert torch.equal(permuted, method(permute_weights=True).applied(weights, 1))
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+def test_weights_that_are_all_0_train_nothing(normalized):
+    with pytest.raises(ValueError, match="selfdebias gives every instance the weight 0.*larger prior_precision"):
+        METHODS["selfdebias"](normalize_weights=normalized).applied(torch.zeros(4), 0)
+
+
 def test_stale_weights_stay_where_the_refit_leaves_an_instance_alone():
     previous, fresh = torch.tensor([1.0, 5.0, 5.0]), torch.tensor([2.0, 1.0, 3.0])
     assert METHODS["dedier"]().merged(previous, fresh).tolist() == [2, 1, 3]
     assert METHODS["dedier"](stale_weights=True).merged(previous, fresh).tolist() == [2, 5, 3]
+    assert METHODS["selfdebias"]().merged(previous, fresh).tolist() == [2, 1, 3]
 
 
 @pytest.mark.parametrize("widths", [[8], [8, 5]])

@@ -89,6 +89,23 @@ def test_ece_and_nll_have_the_normal_interval_of_their_resamples():
     assert 0 < report["low"]["ece"] < report["value"]["ece"] < report["high"]["ece"] < 1
 
 
+@pytest.mark.parametrize(("power", "truth"), [(1.0, 0.0), (0.6, 0.107)])
+def test_the_interval_of_the_calibration_error_holds_the_truth(power, truth):
+    """Labels drawn from the model's own probabilities, or from flatter ones (the truth is of 400,000 rows)."""
+    held = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        scores = 1.5 * rng.normal(size=(400, 3))
+        probs, drawn = (np.exp(power * scores), np.exp(scores))[::-1], rng.random((400, 1))
+        said, true = (p / p.sum(1, keepdims=True) for p in probs)
+        frame = pd.DataFrame({"label": (true.cumsum(1) > drawn).argmax(1), "importance": 1.0, "negation": False})
+        frame = frame.assign(group=frame["label"].astype(str), **{f"student_prob_{c}": said[:, c] for c in range(3)})
+        low, value, high = group_report(frame, n_boot=100).loc["ece", ["low", "value", "high"]]
+        held.append(low <= truth <= high)
+        assert low < value < high
+    assert np.mean(held) >= 0.9
+
+
 def test_a_label_that_a_model_rules_out_costs_what_1e_12_does():
     predictions = table(FOUR)
     right = is_correct(predictions).to_numpy()

@@ -49,7 +49,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _replacing(path: Path, write: Callable[[Path], Any]) -> None:
     """Write under another name, sync, rename: a process killed meanwhile leaves no half file under this name."""
-    scratch = path.with_name(f".{path.name}.new")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.new")
     write(scratch)
     with scratch.open("rb") as file:
         os.fsync(file.fileno())

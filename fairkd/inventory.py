@@ -5,6 +5,7 @@ A run that no experiment of this checkout would find again (other code, other ve
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from filelock import Timeout
 
 from fairkd import files, provenance, runs
+from fairkd.weighting import METHODS
 
 
 class InventoryError(ValueError):
@@ -62,8 +64,11 @@ _TOLD = (
 
 def kept_runs() -> list[Kept]:
     """Every run there is, by name."""
-    there = runs.runs_folder()
-    return [_kept(folder) for folder in sorted(there.iterdir()) if folder.is_dir()] if there.is_dir() else []
+    there, found = runs.runs_folder(), []
+    for folder in sorted(there.iterdir()) if there.is_dir() else []:
+        with suppress(FileNotFoundError):  # renamed or removed meanwhile
+            found += [_kept(folder)] if folder.is_dir() else []
+    return found
 
 
 def named(name: str) -> Path:
@@ -151,13 +156,21 @@ def _kept(folder: Path) -> Kept:
         state = "being made"
     elif state == "finished" and files.damage(folder):
         state = "damaged"
-    told = ", ".join(f"{name}={stated[name]}" for name in _TOLD if stated.get(name) is not None)
+    told = ", ".join(f"{name}={stated[name]}" for name in (*_TOLD, *_own(stated)) if stated.get(name) is not None)
     made = datetime.fromtimestamp(max([f.stat().st_mtime for f in _files(folder)], default=folder.stat().st_mtime))
-    return Kept(folder, state, made, _size(folder), _why(state, code), told)
+    goes_on = state == "interrupted" and any(folder.glob(f"checkpoint-*/{files.MANIFEST}"))
+    return Kept(folder, state, made, _size(folder), "" if goes_on else _why(state, code), told)
+
+
+def _own(stated: dict) -> list[str]:
+    """What of a run's method is not the method's default: two runs that differ in it alone are told apart by it."""
+    method = METHODS.get(stated.get("method"))
+    fields = method.model_fields if method else {}
+    return [name for name in fields if name in stated and name not in _TOLD and stated[name] != fields[name].default]
 
 
 def _why(state: str, code: dict) -> str:
-    """What makes a run safe to delete."""
+    """What makes a run that does not go on from a checkpoint safe to delete."""
     if state == "being made":
         return ""
     if state != "finished":

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import platform
+import re
 import subprocess
 import sys
 import textwrap
@@ -61,6 +62,25 @@ def remember(source: str | type | FunctionType) -> None:
         code_digests(*(name for name in list(sys.modules) if f"{name}.".startswith(f"{source}.")))
     else:
         code_digests(source)
+
+
+def entered(registry: dict[str, type], new: type) -> type:
+    """Remember a class and enter it into a registry by its `name`; the class.
+
+    Raises:
+        ValueError: the name is none that a parameter can state, or that of a class of fairkd itself, which runs and
+            comparisons count on; or the class lacks a method.
+    """
+    if not re.fullmatch(r"[a-z]\w*", str(new.name)):
+        raise ValueError(f"name = {new.name!r}: should be a word of small letters, digits and _, such as my_method")
+    known = registry.get(new.name)
+    if known and known.__module__.startswith("fairkd.") and new.__module__ != known.__module__:
+        raise ValueError(f"name = {new.name!r}: is that of {known.__module__}.{known.__name__}; choose another")
+    if missing := sorted(getattr(new, "__abstractmethods__", ())):
+        raise ValueError(f"{new.__name__}: lacks {', '.join(missing)}")
+    remember(new)
+    registry[new.name] = new
+    return new
 
 
 def versions() -> dict[str, str]:

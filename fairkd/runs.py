@@ -58,16 +58,21 @@ def local_path(source: str) -> Path | None:
 def fingerprint(source: str | None) -> str | None:
     """What a source is in a key: a hub name as it is; a folder its own name and a digest of its files.
 
-    A file is read again when its size or its time of change is another.
+    Hidden files and texts about it (*.md) are left out. A file is read again when its size or its time of change is
+    another.
     """
     path = local_path(source) if source else None
     if path is None:
         return source
-    parts = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
+    parts = sorted(f for f in path.rglob("*") if f.is_file() and _is_content(f, path)) if path.is_dir() else [path]
     found = hashlib.sha256()
     for file in parts:
         found.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{files.file_digest(file)}".encode())
     return f"{path.name}, sha256 {found.hexdigest()[:16]}"
+
+
+def _is_content(file: Path, folder: Path) -> bool:
+    return file.suffix != ".md" and not any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def digest(*parts: str | bytes) -> str:
@@ -245,14 +250,14 @@ def _explain_new(kind: str, identity: dict[str, Any]) -> None:
     for folder in [folder for folder in runs_folder().glob(f"{kind}-*") if not folder.suffix]:
         try:
             stated = {"parameters": Run(folder).config} | Run(folder).provenance
-        except (OSError, ValueError, TypeError, yaml.YAMLError):
-            continue
-        apart = [
-            f"{part} {name}" if part != "parameters" else name
-            for part in ("parameters", "code", "versions")
-            for name in sorted(identity[part].keys() | stated[part].keys())
-            if identity[part].get(name) != stated[part].get(name)
-        ]
+            apart = [
+                f"{part} {name}" if part != "parameters" else name
+                for part in ("parameters", "code", "versions")
+                for name in sorted(identity[part].keys() | stated[part].keys())
+                if identity[part].get(name) != stated[part].get(name)
+            ]
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError):
+            continue  # damaged: who asks for it is told
         if apart and (closest is None or len(apart) < closest[0]):
             closest = (len(apart), folder.name, apart)
     if closest:

@@ -158,6 +158,39 @@ def test_every_wrong_parameter_has_its_line():
     assert len(str(raised.value).splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"student": "dedier@3,beta=2", "method": "kd"},
+            "method = 'kd': student = 'dedier@3,beta=2' says method = 'ded",
+        ),
+        ({"student": "dedier@3", "aux_layer": 6}, "aux_layer = 6: student = 'dedier@3' says aux_layer = 3; state one"),
+        ({"student": "kd,seed=1", "seed": 2}, "seed = 2: student = 'kd,seed=1' says seed = 1; state one"),
+    ],
+)
+def test_what_an_entry_says_and_what_stands_beside_it_agree(given, message):
+    with pytest.raises(ParameterError, match=message):
+        Experiment(**given)
+    assert Experiment({"seed": 5, "aux_layer": 4}, student="dedier", aux_layer=6).aux_layer == 6
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "kd",
+        "laplace@3",
+        "dedier@6,place=refit,beta=2.5",
+        "group_dro",
+        "laplace@2,weight_cap=3.0,reader=words,n_words=50",
+    ],
+)
+def test_an_experiment_has_the_entry_that_names_it(spec):
+    own = Experiment(student=spec)
+    assert Experiment(student=own.spec).resolved() == own.resolved()
+    assert set(own.spec.split(",")) == set(spec.split(","))
+
+
 CELL = (
     'profile: str = "demo"  # which\nmethod: str = "laplace"\naux_layer: int = 3\ndata: str = None\nchanges: dict = {}'
 )
@@ -183,6 +216,10 @@ def test_a_notebook_gives_what_its_cell_annotates_and_what_was_injected():
         Experiment.from_notebook(kernel(CELL, "# Parameters\nlerning_rate = 1e-4"))
     with pytest.raises(ParameterError, match="beta = 2.0: kd .*do not read it"):
         Experiment.from_notebook(kernel(CELL, "# Parameters\nmethod = 'kd'\nbeta = 2.0"))
+    changed = kernel(CELL.replace("{}", "{'method': 'dedier', 'aux_layer': 6}"))
+    assert Experiment.from_notebook(changed).spec == "dedier@6"  # a cell's default is not somebody's choice
+    with pytest.raises(ParameterError, match="beta = 2.0: changes says 4.0; state one of them"):
+        Experiment.from_notebook(kernel(CELL, "# Parameters\nchanges = {'beta': 4.0}\nbeta = 2.0"))
     with pytest.raises(ParameterError, match="run the notebook from its top"):
         Experiment.from_notebook({"In": ["import fairkd"]})
 

@@ -44,6 +44,36 @@ def test_runs_are_listed_with_their_state_and_what_is_safe_to_delete(kept, capsy
         assert re.search(said, lines[kept[which]]), which
 
 
+def test_a_training_that_would_go_on_is_not_safe_to_delete(kept):
+    checkpoint = runs.runs_folder() / kept["interrupted"] / "checkpoint-4"
+    (checkpoint / "model.safetensors").write_bytes(b"x")
+    files.write_manifest(checkpoint, checkpoint.iterdir())
+    main(["runs", "remove", "--safe"])
+    assert checkpoint.is_dir()
+
+
+def test_runs_are_told_apart_by_what_their_method_changes(project, capsys):
+    for beta in (3.0, 2.0):
+        stated = {"method": "dedier", "seed": 0, "beta": beta, "place": "refit", "alpha": 0.2}
+        runs.make("dedier", runs.identity(stated, "fairkd.files"), lambda folder: None)
+    main(["runs"])
+    listed = sorted(line.split("no  ")[-1].strip() for line in capsys.readouterr().out.splitlines()[1:])
+    assert listed == ["method=dedier, seed=0, place=refit", "method=dedier, seed=0, place=refit, beta=2.0"]
+
+
+def test_a_run_that_is_renamed_while_it_is_looked_at_is_passed_over(kept, monkeypatch):
+    own, looked = inventory._kept, []
+
+    def gone(folder):
+        looked.append(folder)
+        if len(looked) == 1:
+            raise FileNotFoundError(folder)
+        return own(folder)
+
+    monkeypatch.setattr(inventory, "_kept", gone)
+    assert len(inventory.kept_runs()) == len(kept) - 1
+
+
 def test_a_run_is_shown_with_parameters_code_and_files(kept, capsys):
     main(["runs", "show", kept["own"]])
     shown = capsys.readouterr().out

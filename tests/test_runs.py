@@ -281,6 +281,12 @@ def test_a_folder_stands_for_its_content_as_it_is_now(project):
     file.write_text("[]")
     os.utime(file, ns=(1, 1))
     assert runs.fingerprint("./model") != before  # as long as the first, and older
+    now = runs.fingerprint("./model")
+    (project / "model" / "README.md").write_text("about it")
+    (project / "model" / ".cache").mkdir()
+    (project / "model" / ".cache" / "lock").write_text("")
+    assert runs.fingerprint("./model") == now
+    assert runs.fingerprint("./model/README.md") != runs.fingerprint("./model/config.json")
     assert runs.fingerprint("owner/name") == "owner/name"
 
 

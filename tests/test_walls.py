@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "fairkd"
 FLOORS = [
     {"_warnings", "files", "parameters", "provenance", "ranks"},
     {"runs"},
-    {"data", "exits", "inventory"},
+    {"data", "exits"},
     {"weighting", "evaluation"},
-    {"experiment", "figures"},
+    {"experiment", "figures", "inventory"},
     {"training"},
     {"study", "benchmark", "demo"},
 ]

@@ -9,7 +9,7 @@ import datasets
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from fairkd import runs
+from fairkd import provenance, runs
 from fairkd.data.entry import Entry
 
 _BATCH = 2_000  # rows that are tokenised at a time
@@ -54,7 +54,8 @@ def tokenize(
 
     _forget(tokenizer)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
-    head = json.dumps([columns, max_length, backend, tokenizer.model_input_names])
+    made_by = [provenance.code_digests(__name__), provenance.versions()]
+    head = json.dumps([columns, max_length, backend, tokenizer.model_input_names, *made_by])
     starts = range(0, len(texts), _BATCH)
     batches = [runs.digest(json.dumps(texts[i : i + _BATCH].to_dict("list"))) for i in starts]
     name = runs.digest(head, *batches)

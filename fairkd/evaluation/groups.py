@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fairkd.data.groups import attribute_name
-from fairkd.evaluation.tables import is_correct
+from fairkd.evaluation.tables import attribute_of, is_correct
 
 
 def group_names(rows: pd.DataFrame) -> list[str]:
@@ -28,7 +28,7 @@ def row_weights(predictions: pd.DataFrame, attribute: str) -> pd.DataFrame:
         ValueError: the table is empty.
     """
     if attribute not in predictions:
-        raise KeyError(f"attribute {attribute!r} is not a column of the predictions")
+        raise KeyError(f"attribute {attribute!r} is not a column of the predictions, which are: {list(predictions)}")
     if predictions.empty:
         raise ValueError("predictions has no rows: there is nothing to report")
     importance = importance_of(predictions)
@@ -44,14 +44,15 @@ def importance_of(predictions: pd.DataFrame) -> np.ndarray:
     return predictions["importance"].to_numpy(float) if "importance" in predictions else np.ones(len(predictions))
 
 
-def group_accuracy(predictions: pd.DataFrame, model: str = "student", attribute: str = "negation") -> pd.Series:
+def group_accuracy(predictions: pd.DataFrame, model: str = "student", attribute: str | None = None) -> pd.Series:
     """Accuracy on average, per group, per level of the attribute, in the worst group, and the gap.
 
     The worst group is the lowest of the groups present (Sagawa et al. 2020); the gap is average minus worst. A group
     without rows is NaN. Of several alike groups the lowest is lowest by chance too: six of 90 rows, each right at
-    .675, have a worst of .61 on average.
+    .675, have a worst of .61 on average. The attribute is the table's own (`attribute_of`) where none is given.
     """
-    accuracy = accuracies(is_correct(predictions, model).to_numpy(), row_weights(predictions, attribute))
+    weights = row_weights(predictions, attribute or attribute_of(predictions))
+    accuracy = accuracies(is_correct(predictions, model).to_numpy(), weights)
     worst = accuracy[group_names(predictions)].min()
     return pd.concat([accuracy, pd.Series({"worst_group": worst, "gap": accuracy["average"] - worst})])
 

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from fairkd.evaluation.scores import Scores
+from fairkd.evaluation.tables import attribute_of
 
 
 def group_report(
     predictions: pd.DataFrame,
     model: str = "student",
     *,
-    attribute: str = "negation",
+    attribute: str | None = None,
     n_boot: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -25,7 +26,7 @@ def group_report(
     Args:
         predictions: a predictions table: label, group, the attribute, `{model}_prob_*`, and optionally importance.
         model: "teacher", "student", "exit3", "exit3_laplace", ...
-        attribute: the column whose levels get a row each ("negation" and "no negation").
+        attribute: the column whose levels get a row each ("negation" and "no negation"); None: see `attribute_of`.
         n_boot: bootstrap resamples, for ece and nll.
         seed: of the bootstrap.
 
@@ -38,7 +39,7 @@ def group_report(
         KeyError: the model or a column is not in the table.
         ValueError: the table is empty.
     """
-    scores = Scores.of([predictions], model, attribute, n_boot, seed)
+    scores = Scores.of([predictions], model, attribute or attribute_of(predictions), n_boot, seed)
     report = _of_one_run(scores.report(confidence))
     n = (scores.weights > 0).sum().reindex(report.index, fill_value=len(predictions))
     n["worst_group"] = n[report["value"][scores.groups].idxmin()]
@@ -50,7 +51,7 @@ def paired_difference(
     baseline: pd.DataFrame,
     model: str = "student",
     *,
-    attribute: str = "negation",
+    attribute: str | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Accuracies of one predictions table minus those of another on the same examples, with paired intervals.
@@ -64,6 +65,7 @@ def paired_difference(
     if set(predictions["id"]) != set(baseline["id"]):
         raise ValueError("predictions and baseline hold different examples: compare runs on the same evaluation split")
     baseline = baseline.set_index("id").loc[predictions["id"]].reset_index()
+    attribute = attribute or attribute_of(predictions)
     ours, theirs = (Scores.of([table], model, attribute, 0, 0) for table in (predictions, baseline))
     return _of_one_run(ours.minus(theirs, confidence)).loc[:"gap", ["value", "low", "high"]]
 

@@ -139,7 +139,9 @@ POSTERIORS: dict[str, type[Posterior]] = {}
 
 
 def register_posterior(posterior: type[Posterior]) -> type[Posterior]:
-    """Make a posterior one that `posterior` may name; a decorator of its class."""
-    provenance.remember(posterior)
-    POSTERIORS[posterior.name] = posterior
-    return posterior
+    """Make a posterior one that `posterior` may name; a decorator of its class.
+
+    Raises:
+        ValueError: see `provenance.entered`.
+    """
+    return provenance.entered(POSTERIORS, posterior)

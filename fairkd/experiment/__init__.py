@@ -6,6 +6,6 @@ computed here, and no model or table is opened.
 
 from fairkd.experiment.experiment import Experiment
 from fairkd.experiment.profiled import Profiled
-from fairkd.experiment.students import read_student, title
+from fairkd.experiment.students import entry, read_student, title
 
-__all__ = ["Experiment", "Profiled", "read_student", "title"]
+__all__ = ["Experiment", "Profiled", "entry", "read_student", "title"]

@@ -15,7 +15,7 @@ from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
 from fairkd.experiment.parts import generator_options, named, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
-from fairkd.experiment.students import read_student, title
+from fairkd.experiment.students import entry, read_student, title
 from fairkd.parameters import (
     ParameterError,
     Seed,
@@ -108,7 +108,13 @@ class Experiment(DataOptions, ExitOptions):
         Raises:
             ParameterError: one line for each that is wrong.
         """
-        own_entry = read_student(given.pop("student")) if "student" in given else {}
+        spec = given.pop("student", None)
+        own_entry = read_student(spec) if spec is not None else {}
+        if twice := sorted(name for name in own_entry.keys() & given.keys() if own_entry[name] != given[name]):
+            raise ParameterError(
+                f"{twice[0]} = {given[twice[0]]!r}: student = {spec!r} says {twice[0]} = {own_entry[twice[0]]!r}; "
+                "state one of them"
+            )
         shared = (defaults or {}) | given
         given |= own_entry
         settings = shared | own_entry
@@ -208,7 +214,12 @@ class Experiment(DataOptions, ExitOptions):
         given = {name: value for name, value in injected.items() if value is not None or name not in declared}
         profile = given.pop("profile", settled.pop("profile", "demo"))
         changes = given.pop("changes", settled.pop("changes", {}))
-        defaults = profile_parameters(profile, changes) | settled
+        defaults = profile_parameters(profile, changes)
+        if twice := sorted(name for name in given.keys() & changes.keys() if given[name] != changes[name]):
+            raise ParameterError(
+                f"{twice[0]} = {given[twice[0]]!r}: changes says {changes[twice[0]]!r}; state one of them"
+            )
+        defaults |= {name: value for name, value in settled.items() if name not in changes}
         if "method" in declared:
             return cls(defaults, **given).read_by_students(changes)
         found = cls.of_students(defaults | given).read_by_students(changes | given)
@@ -297,6 +308,14 @@ class Experiment(DataOptions, ExitOptions):
     def aux_layer(self) -> int | None:
         """The layer that the method's exit reads; None of a method without one."""
         return getattr(self._weighting, "aux_layer", None)
+
+    @property
+    def spec(self) -> str:
+        """The entry of a `students` list that names its method, layer and what of the method is not the default."""
+        method = self._weighting
+        fields = {name: field.default for name, field in type(method).model_fields.items()}
+        own = {name: getattr(method, name) for name in fields}
+        return entry(method.name, {n: v for n, v in own.items() if n == "aux_layer" or v != fields[n]})
 
     @property
     def stops_early(self) -> bool:

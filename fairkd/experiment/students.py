@@ -1,4 +1,4 @@
-"""The one place where a student's entry, `method@layer,name=value,...`, is read."""
+"""The one place where a student's entry, `method@layer,name=value,...`, is read, and written."""
 
 import re
 from typing import Any
@@ -39,6 +39,16 @@ def read_student(spec: str) -> dict[str, Any]:
         except yaml.YAMLError:
             raise ParameterError(f"{spec!r}: {name} = {value!r} is no value") from None
     return parameters
+
+
+def entry(spec: str, settings: dict[str, Any]) -> str:
+    """The entry of a student with some of its parameters set: "dedier@3", {"aux_layer": 5} -> "dedier@5"."""
+    stated = read_student(spec) | settings
+    method, layer = stated.pop("method"), stated.pop("aux_layer", None)
+    told = (
+        f",{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in stated.items()
+    )
+    return method + ("" if layer is None else f"@{layer}") + "".join(told)
 
 
 def title(spec: str, kept_epoch: str = "last epoch") -> str:

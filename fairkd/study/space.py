@@ -3,12 +3,11 @@
 import json
 from typing import Any
 
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
 from fairkd.exits import POSTERIORS
-from fairkd.experiment import Experiment, read_student
+from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError
 
 
@@ -38,6 +37,8 @@ def _distribution(name: str, given: list[Any] | None, schema: dict[str, Any]) ->
     given = _allowed(name, schema) if given is None else given
     if not given or len({json.dumps(value) for value in given}) < len(given):
         raise ParameterError(f"space: {name} = {given!r}: name a value or more, each once")
+    if len(given) == 2 and all(type(value) in (int, float) for value in given) and given[0] > given[1]:
+        raise ParameterError(f"space: {name} = {given!r}: should rise; {given[::-1]!r} is a range")
     types = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
     numbers = len(given) == 2 and all(type(value) in (int, float) for value in given) and given[0] < given[1]
     if numbers and "integer" in types and all(type(value) is int for value in given):
@@ -61,16 +62,6 @@ def ends(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return [json.loads(choice) for choice in distribution.choices]
     return [distribution.low, distribution.high]
-
-
-def entry(spec: str, settings: dict[str, Any]) -> str:
-    """The entry of a student with some of its parameters set: "dedier@3", {"aux_layer": 5} -> "dedier@5"."""
-    stated = read_student(spec) | settings
-    method, layer = stated.pop("method"), stated.pop("aux_layer", None)
-    told = (
-        f",{name}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}" for name, value in stated.items()
-    )
-    return method + ("" if layer is None else f"@{layer}") + "".join(told)
 
 
 def drawn(trial: Trial, name: str, distribution: BaseDistribution) -> Any:

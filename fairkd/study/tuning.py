@@ -17,13 +17,13 @@ from pydantic import Field, field_validator
 from fairkd import runs
 from fairkd.data import Splits
 from fairkd.evaluation import SELECTIONS, chosen
-from fairkd.experiment import Experiment, Profiled, read_student
+from fairkd.experiment import Experiment, Profiled, entry, read_student
 from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed, nearest
 from fairkd.study.asked import Entries, Record, belonging, write_record
 from fairkd.study.grid import check_grid
 from fairkd.study.search import Numbered, opened, place_of, search
-from fairkd.study.space import distributions, drawn, ends, entry, nearest_to, tunable
+from fairkd.study.space import distributions, drawn, ends, nearest_to, tunable
 from fairkd.training import models, student_name
 from fairkd.training.finished import made
 

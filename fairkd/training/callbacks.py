@@ -17,7 +17,7 @@ from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task
 from fairkd.training.trainer import DistillationTrainer
-from fairkd.weighting import Adjustment, Early, Lifted, Online, Rereads
+from fairkd.weighting import Adjustment, Early, Lifted, Online, Rereads, usable
 
 log = logging.getLogger("fairkd")
 
@@ -200,7 +200,8 @@ class Reweighting(_EveryInstance):
     def begin(self) -> None:
         """See `_EveryInstance.begin`."""
         if isinstance(self.method, Early):
-            self._store(0, self.method.weights(self.early_probs, self.task.labels))
+            given = self.method.weights(self.early_probs, self.task.labels)
+            self._store(0, usable(self.method, given, len(self.task.train)))
 
     def take_up(self, part: pd.DataFrame) -> None:
         """See `_EveryInstance.take_up`."""
@@ -217,12 +218,13 @@ class Reweighting(_EveryInstance):
     def _fresh(self, model, epoch: int) -> Tensor:
         """(N,) the weights that the method gives by the student as it is."""
         fresh = self.method.weights(self.features(model, epoch), self.task.labels, self.exits)
-        return self.method.merged(self.given, fresh.float().cpu())
+        return self.method.merged(self.given, usable(self.method, fresh, len(self.task.train)).float().cpu())
 
     def _store(self, epoch: int, given: Tensor) -> None:
         used = self._apply(given)
         if not used.isfinite().all():
-            raise FloatingPointError(f"the weights after epoch {epoch} are not finite; lower beta, or set weight_cap")
+            advice = "; lower beta, or set weight_cap" if "beta" in type(self.method).model_fields else ""
+            raise FloatingPointError(f"the weights of {self.method.name} after epoch {epoch} are not finite{advice}")
         self.keep(epoch, {"weight": used.numpy(), "given": given.numpy()})
 
     def _apply(self, given: Tensor) -> Tensor:

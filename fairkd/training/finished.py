@@ -5,6 +5,7 @@ Runs of their own: another posterior, predictive or subset of the evaluation row
 
 import json
 import logging
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -113,10 +114,8 @@ def student_run(experiment: Experiment) -> Run:
     Raises:
         MissingRunError: the student is not trained yet; the message says which notebook does it.
     """
-    command = f"papermill notebooks/02_student.ipynb out.ipynb -p method {experiment.method}"
-    if experiment.aux_layer:
-        command += f" -p aux_layer {experiment.aux_layer}"
-    student = runs.find_or_explain(student_name(experiment), command)
+    command = f"papermill notebooks/02_student.ipynb out.ipynb -r student {shlex.quote(experiment.spec)}"
+    student = runs.find_or_explain(student_name(experiment), f"{command} -p seed {experiment.seed}")
     if found := runs.find(exits_name(experiment)):
         return Run(found.folder, student)
     return _read_exits(experiment, load(experiment), teacher_run(experiment), student)

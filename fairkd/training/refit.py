@@ -26,7 +26,7 @@ from fairkd.training.features import head_inputs
 from fairkd.training.reading import reading
 from fairkd.training.student import student_identity, train_probabilities, train_student
 from fairkd.training.teacher import history_table, teacher_run
-from fairkd.weighting import Asked, Early, Refitted, Seen
+from fairkd.weighting import Asked, Early, Refitted, Seen, usable
 
 log = logging.getLogger("fairkd")
 
@@ -145,18 +145,26 @@ class Finished:
 
 
 def given_weights(experiment: Experiment, student: Finished, early: Run | None, rows: str) -> Tensor:
-    """(N,) weights as the method gives them."""
-    method, splits = experiment.weighting, student.splits
+    """(N,) weights as the method gives them.
+
+    Raises:
+        ValueError: see `weighting.usable`.
+    """
     labels = student.labels(rows)
+    return usable(experiment.weighting, _weights(experiment, student, early, rows, labels), len(labels)).float()
+
+
+def _weights(experiment: Experiment, student: Finished, early: Run | None, rows: str, labels: Tensor) -> Tensor:
+    method, splits = experiment.weighting, student.splits
     if isinstance(method, Early):
         return method.weights(train_probabilities(early, splits, experiment), labels)
     if isinstance(method, Refitted):
-        return method.weights(student.read(rows), labels, experiment.exits(len(splits.labels))).float()
+        return method.weights(student.read(rows), labels, experiment.exits(len(splits.labels)))
     groups = torch.tensor(splits.frames[rows]["group"].cat.codes.to_numpy(dtype="int64"))
     probs, exit_probs = student.head.logits(student.head_inputs(rows)).softmax(-1), None
     if experiment.aux_layer:
         exit_probs = exit_logits(experiment, student, rows).softmax(-1)
-    return method.weights(Seen(labels, groups, probs, exit_probs)).float()
+    return method.weights(Seen(labels, groups, probs, exit_probs))
 
 
 def exit_logits(experiment: Experiment, student: Finished, rows: str) -> Tensor:

@@ -26,6 +26,7 @@ from fairkd.weighting.method import (
     Seen,
     Weighted,
     register,
+    usable,
 )
 
 for _module in pkgutil.iter_modules(__path__):
@@ -50,4 +51,5 @@ __all__ = [
     "distillation_loss",
     "instance_weights",
     "register",
+    "usable",
 ]

@@ -100,6 +100,20 @@ class Weighted(TeacherOptional):
     )
 
 
+def usable(method: Method, weights: Any, n: int) -> Tensor:
+    """The weights that a method gave, if they are `n` numbers of at least 0 (or not finite, which the loss is told of).
+
+    Raises:
+        ValueError: they are something else; the message says of which method and what.
+    """
+    if not isinstance(weights, Tensor) or weights.shape != (n,):
+        found = f"a tensor of shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
+        raise ValueError(f"method {method.name} gave {found} as weights; it must be a torch tensor of shape ({n},)")
+    if (weights < 0).any():
+        raise ValueError(f"method {method.name} gave weights down to {weights.min():g}; they must be at least 0")
+    return weights
+
+
 class Lifted(Weighted):
     """A method whose weights are set before a step and used as they are, or changed as the loss is told to."""
 
@@ -280,7 +294,9 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(method: type[Method]) -> type[Method]:
-    """Make a method one that a students list may name; a decorator of its class."""
-    provenance.remember(method)
-    METHODS[method.name] = method
-    return method
+    """Make a method one that a students list may name; a decorator of its class.
+
+    Raises:
+        ValueError: see `provenance.entered`.
+    """
+    return provenance.entered(METHODS, method)

@@ -2,7 +2,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from fairkd import runs
+from fairkd import provenance, runs
 from fairkd.data import DataOptions, load, tokenize
 from fairkd.data import tokens as tokens_module
 
@@ -33,6 +33,15 @@ def test_tokens_are_made_once_for_the_same_texts_and_tokenizer(splits, tokenizer
     assert max(tokenize(splits.train, splits.entry, tokenizer, 8)["length"][:]) == 8
     other = splits.train.assign(label=2)
     assert set(tokenize(other, splits.entry, tokenizer, 64)["labels"][:]) == {2}
+
+
+@pytest.mark.parametrize("what", ["code_digests", "versions"])
+def test_other_code_and_versions_have_other_tokens(splits, tokenizer, monkeypatch, what):
+    tokenize(splits.train, splits.entry, tokenizer, 64)
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, what, lambda *names: {"tokenizers": "another"})
+        tokenize(splits.train, splits.entry, tokenizer, 64)
+    assert len(list(runs.caches_folder().glob("tokens-*/"))) == 2
 
 
 def test_made_and_found_tokens_leave_the_same_tokenizer(splits, tokenizer):

@@ -151,7 +151,7 @@ def test_a_report_is_of_the_answers_at_thresholds_of_validation_rows():
             sure = sureness(validation, criterion, seed)
             threshold = threshold_for(sure, validation["importance"].to_numpy(), 0.5)
             answered = answers(evaluation, criterion, threshold, seed)
-            told.append(group_accuracy(answered))
+            told.append(group_accuracy(answered, attribute="negation"))
             rows = {"average": answered, **dict(list(answered.groupby("group", observed=False)))}
             weighed = {"average": np.average(answered["depth"], weights=answered["importance"])}
             depths.append({row: part["depth"].mean() for row, part in rows.items()} | weighed)

@@ -233,6 +233,19 @@ def test_a_paired_difference_is_zero_with_itself_and_narrower_than_two_intervals
         paired_difference(one, two.iloc[1:])
 
 
+def test_a_table_tells_its_attribute_where_none_is_given():
+    predictions = table(FOUR).rename(columns={"negation": "source"})
+    told = group_report(predictions, n_boot=0)
+    pd.testing.assert_frame_equal(told, group_report(predictions, n_boot=0, attribute="source"))
+    assert group_accuracy(predictions).equals(group_accuracy(predictions, attribute="source"))
+    one = predictions.assign(id=range(len(predictions)))
+    assert (paired_difference(one, one)["value"].dropna() == 0).all()
+    with pytest.raises(KeyError, match=r"state attribute.*may be one of: \['source', 'more'\]"):
+        group_report(predictions.assign(more=1))
+    with pytest.raises(KeyError, match="'sauce' is not a column of the predictions, which are: "):
+        group_report(predictions, attribute="sauce")
+
+
 def test_a_readable_report_is_rounded_and_says_absent():
     text = readable(group_report(table([FOUR[0], FOUR[2], FOUR[3]])))
     assert text["a, negation"] == "absent"

@@ -10,11 +10,12 @@ from filelock import FileLock
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from fairkd import Experiment, distil, runs
+from fairkd import Experiment, ParameterError, distil, runs
 from fairkd.evaluation import SELECTIONS, group_report
+from fairkd.experiment import entry
 from fairkd.inventory import kept_runs
 from fairkd.study import search, tuned, tuning
-from fairkd.study.space import distributions, entry
+from fairkd.study.space import distributions
 from fairkd.training import check, train_student
 
 SPACE = {"beta": [0.5, 6.0], "aux_layer": [1, 2]}
@@ -40,6 +41,11 @@ def test_a_range_or_choices_are_read_from_the_types_of_the_parameters():
     assert found["shape"] == CategoricalDistribution(['"linear"', '"inverse"'])
     assert found["kd_weight"] == FloatDistribution(0, 1)
     assert found["normalize_weights"] == CategoricalDistribution(["false", "true"])
+
+
+def test_two_falling_numbers_are_no_choice_of_two():
+    with pytest.raises(ParameterError, match=r"space: beta = \[6.0, 0.5\]: should rise; \[0.5, 6.0\] is a range"):
+        distributions(Experiment(student="dedier@3"), {"beta": [6.0, 0.5]})
 
 
 @pytest.mark.parametrize(

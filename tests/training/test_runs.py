@@ -264,7 +264,7 @@ def test_bad_parameters_stop_before_any_training(small, monkeypatch):
 
 
 def test_an_analysis_without_its_run_says_how_to_make_it(small):
-    with pytest.raises(MissingRunError, match="02_student.ipynb out.ipynb -p method laplace -p aux_layer 1"):
+    with pytest.raises(MissingRunError, match="02_student.ipynb out.ipynb -r student laplace@1 -p seed 0"):
         fairkd.student_run(small)
     with pytest.raises(MissingRunError, match="01_teacher.ipynb"):
         fairkd.teacher_run(small)

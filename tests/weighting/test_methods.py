@@ -13,7 +13,7 @@ from scipy.stats import dirichlet
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
 from fairkd.exits.hidden import HiddenLayers
 from fairkd.parameters import ParameterError
-from fairkd.weighting import METHODS, Asked, Early, Online, Refitted, avcs, confidence_margin
+from fairkd.weighting import METHODS, Asked, Early, Online, Refitted, avcs, confidence_margin, register, usable
 from fairkd.weighting.dedier import confidence, matched_temperature
 from fairkd.weighting.group_weights import GroupWeights
 
@@ -356,6 +356,32 @@ def test_applied_weights_are_permuted_capped_and_scaled():
 def test_weights_that_are_all_0_train_nothing(normalized):
     with pytest.raises(ValueError, match="selfdebias gives every instance the weight 0.*larger prior_precision"):
         METHODS["selfdebias"](normalize_weights=normalized).applied(torch.zeros(4), 0)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (-torch.ones(3), "method dedier gave weights down to -1; they must be at least 0"),
+        (torch.ones(4), r"gave a tensor of shape \(4,\) as weights; it must be a torch tensor of shape \(3,\)"),
+        (np.ones(3), "gave ndarray as weights"),
+        (None, "gave NoneType as weights"),
+    ],
+)
+def test_weights_that_the_loss_cannot_use_are_refused_by_their_methods_name(weights, message):
+    with pytest.raises(ValueError, match=message):
+        usable(METHODS["dedier"](), weights, 3)
+    assert usable(METHODS["dedier"](), torch.zeros(3), 3).tolist() == [0, 0, 0]
+
+
+def test_a_name_of_fairkd_and_one_that_no_entry_can_state_are_refused():
+    before = dict(METHODS)
+    with pytest.raises(ValueError, match="name = 'kd': is that of fairkd.weighting.plain.Kd; choose another"):
+        register(type("Kd2", (METHODS["erm"],), {"name": "kd"}))
+    with pytest.raises(ValueError, match="name = 'Foo': should be a word of small letters"):
+        register(type("Foo", (METHODS["erm"],), {"name": "Foo"}))
+    with pytest.raises(ValueError, match="Half: lacks weights"):
+        register(type("Half", (Refitted,), {"name": "half"}))
+    assert before == METHODS
 
 
 def test_stale_weights_stay_where_the_refit_leaves_an_instance_alone():

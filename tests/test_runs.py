@@ -263,6 +263,13 @@ def test_a_new_run_says_what_it_differs_by(project, caplog):
     assert f"{old.folder.name} differs in code m" in caplog.text
 
 
+@pytest.mark.parametrize(("name", "content"), [("config.yaml", ""), ("provenance.json", "{}"), ("config.yaml", "- 1")])
+def test_a_damaged_run_that_nobody_asks_for_stops_no_other(project, name, content):
+    old = runs.make("x", PARAMETERS, made)
+    (old.folder / name).write_text(content)
+    assert runs.make("x", PARAMETERS | {"code": {"m": "y"}}, made).folder.is_dir()
+
+
 def test_the_name_is_of_content_not_of_order():
     name = runs.run_name("x", {"a": 1, "b": 2.0})
     assert name == runs.run_name("x", {"b": 2.0, "a": 1})

@@ -24,7 +24,7 @@ from fairkd.exits.storage import stored_posterior
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.training import models
-from fairkd.training.arithmetic import arithmetic
+from fairkd.training.arithmetic import arithmetic, choose_instructions
 from fairkd.training.checks import check
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.refit import refit_student
@@ -114,6 +114,7 @@ def student_run(experiment: Experiment) -> Run:
     Raises:
         MissingRunError: the student is not trained yet; the message says which notebook does it.
     """
+    choose_instructions(experiment)  # its run may be there, and what is asked of it compute before anything is trained
     command = f"papermill notebooks/02_student.ipynb out.ipynb -r student {shlex.quote(experiment.spec)}"
     student = runs.find_or_explain(student_name(experiment), f"{command} -p seed {experiment.seed}")
     if found := runs.find(exits_name(experiment)):

@@ -1,7 +1,12 @@
+import pandas as pd
 import pytest
 import yaml
 
+from fairkd import distil
 from fairkd.data import DataOptions, Entry, entry_named, evaluation_identity, generator_of, training_identity
+from fairkd.data.entry import Attribute
+from fairkd.evaluation import group_report
+from fairkd.evaluation.early import answers
 from fairkd.parameters import ParameterError
 
 RIGHT = {
@@ -130,3 +135,19 @@ def test_an_identity_is_what_decides_the_rows(reviews, project):
 
 def test_an_entry_can_be_made_without_a_file():
     assert Entry(**RIGHT).required == ["review", "label", "genre"]
+
+
+def test_no_attribute_is_called_as_what_tables_have_beside_it(small):
+    students = [distil(small), distil(small.vary(method="confreg"))]  # weighs every row; asks a reader of every row
+    folders = [folder for run in students for folder in (run.folder, run.of.folder)]
+    tables = [pd.read_parquet(file) for folder in folders for file in folder.glob("*.parquet")]
+    predictions = students[0].table("predictions")
+    tables.append(answers(predictions, "margin", 0.5))
+    beside = {column for table in tables if "negation" in table for column in table} - {"negation"}
+    beside |= {"parameter", "setting", "exit_right"}  # of the tables of a frontier
+    assert {"id", "label", "group", "importance", "split", "epoch", "weight", "given", "prob_0", "depth"} <= beside
+    rows = {"worst_of_means", "mean_of_worsts", *group_report(predictions).index} - {"negation", "no negation"}
+    for name in sorted(beside | {row for row in rows if ", " not in row}):
+        with pytest.raises(ParameterError, match=f"name = '{name}': this name is taken"):
+            Attribute(name=name, column="genre")
+    assert Attribute(name="given name", column="genre").name == "given name"

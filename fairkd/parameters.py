@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 # What is beyond these bounds overflows, vanishes or never ends.
 Precision = Annotated[float, Field(ge=1e-8, le=1e8)]
@@ -64,18 +65,22 @@ _HINTS = {
     "string_type": "should be text",
     "list_type": "should be a list; with papermill use -y 'name: [a, b]'",
     "dict_type": "should be a mapping; with papermill use -y 'name: {a: 1}'",
+    "model_type": "should be a mapping",
     "string_pattern_mismatch": "should be a name or a path, in one line",
 }
 
 
-def _explain(error: dict[str, Any], known: Iterable[str]) -> str:
+def _explain(error: dict[str, Any], known: dict[str, FieldInfo]) -> str:
     """One line of a `ParameterError`: the parameter, its value, what is allowed."""
     name = str(error["loc"][0]) if error["loc"] else "parameters"
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such parameter; {nearest(name, known)}"
+    means = f"; {known[name].description}" if name in known and known[name].description else ""
+    if error["type"] == "missing":  # its value is all that was given
+        return f"{name}: is missing{means}"
     text = error["msg"].removeprefix("Value error, ")
     hint = _HINTS.get(error["type"], text[0].lower() + text[1:])
-    return f"{name} = {error['input']!r}: {hint}"
+    return f"{name} = {error['input']!r}: {hint}{means if error['type'] == 'model_type' else ''}"
 
 
 def stated(namespace: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -30,7 +30,9 @@ class Labels(Parameters):
     """The labels: a column, and the classes in the order of their indices."""
 
     column: str = parameter("label", "the column of the labels")
-    names: Annotated[list[str], Field(min_length=2, max_length=20)]
+    names: Annotated[list[str], Field(min_length=2, max_length=20)] = Field(
+        description="the classes in the order of their indices, such as [bad, good]"
+    )
     map: dict[Value, str] | None = parameter(None, "{value of the column: class}, needed where labels are numbers")
     threshold: float | None = parameter(None, "of two classes, the second from this value of a numeric column on")
     unlabelled: list[Value] = parameter(["-", -1, ""], "values of rows without a label, which are dropped")
@@ -111,10 +113,12 @@ class Entry(Parameters):
     revision: str | None = parameter(None, "the hub data set's commit or branch")
     files: str | None = parameter(None, "the split's files in the hub data set, {split} for its name")
     generator: str | None = parameter(None, "instead of a source: a class registered by `register_generator`")
-    splits: SplitNames
-    text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    label: Labels
-    attribute: Attribute
+    splits: SplitNames = Field(description="the splits, such as {train: train, evaluation: test}")
+    text: Annotated[list[str], Field(min_length=1, max_length=2)] = Field(
+        description="the column of the text, or two of a pair, such as [premise, hypothesis]"
+    )
+    label: Labels = Field(description="the labels, such as {column: label, names: [bad, good]}")
+    attribute: Attribute = Field(description="what makes groups, such as {name: genre, column: genre}")
     id: str | None = parameter(None, "the column of names of rows; null counts them")
     hold_out_by: str | None = parameter(None, "rows that share this column's value are held out together")
     balanced: bool = parameter(False, "held-out splits are drawn by group: averages weigh rows to the training shares")

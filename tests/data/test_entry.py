@@ -22,7 +22,11 @@ RIGHT = {
     ("changes", "message"),
     [
         ({"txt": "review"}, "mine.yaml: txt: there is no such parameter; did you mean 'text'"),
-        ({"text": None}, "mine.yaml: text"),
+        ({"text": None}, r"mine.yaml: text: is missing; the column of the text, .* such as \[premise, hypothesis\]$"),
+        ({"attribute": None}, "yaml: attribute: is missing; what makes groups, such as {name: genre, column: genre}$"),
+        ({"label": None, "lable": {}}, r"(?s)label: is missing; the labels, .*\nmine.yaml: lable: .* 'label'\?$"),
+        ({"label": "verdict"}, "label = 'verdict': should be a mapping; the labels, such as {column: label, names:"),
+        ({"label": {"name": ["bad", "good"]}}, "label: names: is missing; the classes in .* such as"),
         ({"text": ["a", "b", "c"]}, "text = .*at most 2"),
         ({"text": ["a", "a"]}, "text = .*one column twice"),
         ({"text": "label"}, "text = .*the name 'label' is taken"),
@@ -42,7 +46,7 @@ RIGHT = {
         ({"attribute": {"name": "g", "words": ["no"]}}, "attribute: words and in: state both"),
         ({"attribute": {"name": "g", "words": ["don't"], "in": "review"}}, 'words: "don\'t" would never be found'),
         ({"attribute": {"name": "group", "column": "group"}}, "attribute: name = 'group': this name is taken"),
-        ({"splits": {"train": "train"}}, "splits: evaluation"),
+        ({"splits": {"train": "train"}}, "splits: evaluation: is missing; the evaluation split, or several"),
         ({"splits": {"train": "train", "evaluation": 1.5}}, "splits: evaluation = 1.5"),
         *[
             ({"splits": {"train": name, "evaluation": "test"}}, f"splits: {name!r} is no split: name a file inside")
@@ -60,6 +64,11 @@ def test_a_wrong_entry_is_refused_by_file_and_field(project, changes, message):
     (project / "mine.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(ParameterError, match=message):
         DataOptions(dataset="mine.yaml")
+
+
+def test_a_part_without_a_value_is_told_what_it_is():
+    with pytest.raises(ParameterError, match="^attribute = None: should be a mapping; what makes groups, such as"):
+        Entry(**(RIGHT | {"attribute": None}))
 
 
 @pytest.mark.parametrize("content", [b"- a\n- b\n", b"", b"a: [", b"\xff\xfe", b"1: 2\n"])

@@ -50,37 +50,65 @@ class Parameters(BaseModel):
         try:
             super().__init__(**parameters)
         except ValidationError as error:
-            lines = [_explain(e, type(self).model_fields) for e in error.errors()]
-            raise ParameterError("\n".join(dict.fromkeys(lines))) from None
+            raise ParameterError("\n".join(_lines(error.errors(), type(self).model_fields))) from None
 
     def vary(self, **changes: Any) -> Self:
         """The same with some parameters changed, checked again."""
         return type(self)(**(self.model_dump() | changes))
 
 
-_HINTS = {
-    "float_type": "should be a number; YAML reads 5e-5 as text, write 5.0e-5",
+def _lines(errors: list[dict[str, Any]], known: dict[str, FieldInfo]) -> list[str]:
+    """The lines of a `ParameterError`: one for each value that is wrong, whatever number of types it may be of."""
+    of_value: dict[tuple[Any, str], list[dict[str, Any]]] = {}
+    for error in errors:
+        of_value.setdefault((error["loc"][:1], repr(error["input"])), []).append(error)
+    return [_explain(refusals, known) for refusals in of_value.values()]
+
+
+_SHOULD = {
+    "float_type": "should be a number",
     "int_type": "should be a whole number",
     "bool_type": "should be true or false",
     "string_type": "should be text",
-    "list_type": "should be a list; with papermill use -y 'name: [a, b]'",
-    "dict_type": "should be a mapping; with papermill use -y 'name: {a: 1}'",
+    "list_type": "should be a list",
+    "dict_type": "should be a mapping",
     "model_type": "should be a mapping",
     "string_pattern_mismatch": "should be a name or a path, in one line",
 }
+# {what refuses a value: (what it is instead, how it is written)}
+_WRITTEN = {
+    "float_type": (str, "YAML reads 5e-5 as text, write 5.0e-5"),
+    "string_type": (int | float, "YAML reads no, yes, on and numbers as such: quote it"),
+    "list_type": (str | int | float, "with papermill use -y 'name: [a, b]'"),
+    "dict_type": (str | int | float, "with papermill use -y 'name: {a: 1}'"),
+}
 
 
-def _explain(error: dict[str, Any], known: dict[str, FieldInfo]) -> str:
-    """One line of a `ParameterError`: the parameter, its value, what is allowed."""
-    name = str(error["loc"][0]) if error["loc"] else "parameters"
-    if error["type"] == "extra_forbidden":
+def _explain(refusals: list[dict[str, Any]], known: dict[str, FieldInfo]) -> str:
+    """One line: the parameter, its value, what is allowed.
+
+    Args:
+        refusals: of one value; several where it may be of several types.
+        known: the parameters that there are.
+    """
+    [first, *_], kinds = refusals, [refusal["type"] for refusal in refusals]
+    name, value = str(first["loc"][0]) if first["loc"] else "parameters", first["input"]
+    if "extra_forbidden" in kinds:
         return f"{name}: there is no such parameter; {nearest(name, known)}"
     means = f"; {known[name].description}" if name in known and known[name].description else ""
-    if error["type"] == "missing":  # its value is all that was given
+    if "missing" in kinds:  # the value is all that was given
         return f"{name}: is missing{means}"
-    text = error["msg"].removeprefix("Value error, ")
-    hint = _HINTS.get(error["type"], text[0].lower() + text[1:])
-    return f"{name} = {error['input']!r}: {hint}{means if error['type'] == 'model_type' else ''}"
+    # A value that is of one of the types is told that type's limits alone.
+    limits = [refusal for refusal in refusals if not refusal["type"].endswith(("_type", "literal_error"))]
+    allowed = " or ".join(dict.fromkeys(map(_allowed, limits or refusals))).replace(" or should be ", " or ")
+    hints = [hint for kind, (of, hint) in _WRITTEN.items() if kind in kinds and isinstance(value, of) and not limits]
+    hint = f"; {hints[0]}" if hints else means if "model_type" in kinds else ""
+    return f"{name} = {value!r}: {allowed}{hint}"
+
+
+def _allowed(refusal: dict[str, Any]) -> str:
+    text = refusal["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return _SHOULD.get(refusal["type"], text[0].lower() + text[1:])
 
 
 def stated(namespace: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

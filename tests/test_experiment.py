@@ -30,7 +30,11 @@ ROOT = Path(__file__).parents[1]
         ({"kd_weight": 1.2}, "kd_weight = 1.2"),
         ({"beta": 1e308}, "beta = 1e\\+308"),
         ({"reweight": "ce"}, "reweight = 'ce'"),
-        ({"prior_precision": "laplace"}, "prior_precision = 'laplace'"),
+        (
+            {"prior_precision": "laplace"},
+            "^prior_precision = 'laplace': should be a number or 'evidence'; YAML reads 5e-5 as text, write 5.0e-5$",
+        ),
+        ({"prior_precision": -1.0}, "^prior_precision = -1.0: should be greater than or equal to 0.00000001$"),
         ({"students": "[kd]"}, "students = .*should be a list; with papermill use -y"),
         ({"students": ["kd", "dedir@3"]}, "unknown method 'dedir'.*did you mean 'dedier'"),
         ({"students": ["laplace@x"]}, "should read method@layer"),

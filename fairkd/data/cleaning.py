@@ -117,10 +117,17 @@ def _class_indices(table: Table, labels: Labels, rows: np.ndarray) -> pd.Series:
         wrong = found.index[found.isna()][0]
         value = column[wrong]
         allowed = f"allowed: {', '.join([*labels.names, *(str(value) for value in labels.map or ())])}"
-        numbers = labels.map is None and re.fullmatch(r"-?[0-9]+", _key(value) or "")
-        hint = "; numbers have no order of their own: state label: map: {0: NAME, ...} in its file" if numbers else ""
+        hint = ""
+        if labels.map is None and re.fullmatch(r"-?[0-9]+", _key(value)):
+            hint = f"; numbers have no order of their own: state label: map: {_unnamed(column)} in its file"
         raise DataError(f"{table.at(wrong)}, column {labels.column!r}: unknown label {value!r}; {allowed}{hint}")
     return found.astype(np.int64)
+
+
+def _unnamed(column: pd.Series) -> str:
+    """A `map` to fill in: the whole numbers in a column of labels, the first ten of many."""
+    numbers = sorted({int(key) for key in map(_key, column.astype(str).unique()) if re.fullmatch(r"-?[0-9]+", key)})
+    return f"{{{', '.join(f'{number}: NAME' for number in numbers[:10])}{', ...' if numbers[10:] else ''}}}"
 
 
 def _numbers(table: Table, column: pd.Series) -> pd.Series:

@@ -36,7 +36,13 @@ RIGHT = {
         ({"label": {"names": ["bad"]}}, "mine.yaml: label: names = .*at least 2"),
         ({"label": {"names": [str(i) for i in range(21)]}}, "label: names = .*at most 20"),
         ({"label": {"names": ["bad", "bad"]}}, "label: names = .*named twice"),
-        ({"label": {"names": [True, False]}}, "label: names = True: should be text"),
+        ({"label": {"names": [True, False]}}, "label: names = True: should be text; YAML reads no, yes, .*: quote it"),
+        ({"label": {"names": [None, "good"]}}, "label: names = None: should be text$"),
+        ({"attribute": {"name": "g", "in": "review", "words": ["nobody", False]}}, "words = False: .*: quote it$"),
+        (
+            {"label": {"names": ["bad", "good"], "unlabelled": [None]}},
+            "^[^\n]*unlabelled = None: should be true or false or a whole number or a number or text$",
+        ),
         ({"label": {"names": ["bad", "good"], "colum": "x"}}, "mine.yaml: label: colum: .*did you mean 'column'"),
         ({"label": {"names": ["bad", "good"], "map": {0: "bd"}}}, "label: map: 'bd' is no class; did you mean 'bad'"),
         ({"label": {"names": ["a", "b", "c"], "threshold": 0.5}}, "label: threshold = 0.5: names are two"),
@@ -47,7 +53,9 @@ RIGHT = {
         ({"attribute": {"name": "g", "words": ["don't"], "in": "review"}}, 'words: "don\'t" would never be found'),
         ({"attribute": {"name": "group", "column": "group"}}, "attribute: name = 'group': this name is taken"),
         ({"splits": {"train": "train"}}, "splits: evaluation: is missing; the evaluation split, or several"),
-        ({"splits": {"train": "train", "evaluation": 1.5}}, "splits: evaluation = 1.5"),
+        ({"splits": {"train": "train", "evaluation": 1.5}}, "splits: evaluation = 1.5: should be less than 1$"),
+        ({"splits": {"evaluation": 20}}, "^[^\n]*splits: evaluation = 20: should be less than 1$"),
+        ({"splits": {"evaluation": {"a": 1}}}, "^[^\n]*evaluation = {'a': 1}: should be text or a list or a number$"),
         *[
             ({"splits": {"train": name, "evaluation": "test"}}, f"splits: {name!r} is no split: name a file inside")
             for name in ("../secret", "/etc/passwd", "a/../../b", "")

@@ -34,10 +34,33 @@ def parameter(default: Any, description: str, source: str = "", **limits: Any) -
     return Field(default, description=description, json_schema_extra={"source": source}, **limits)
 
 
+# What a name of elsewhere is called here, where no spelling leads to it.
+_CALLED = {
+    "lr": ["learning_rate"],
+    "layer": ["aux_layer"],
+    "epochs": ["student_epochs", "teacher_epochs"],
+    "methods": ["students", "method"],
+    "students": ["methods"],
+}
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A sentence that names the allowed spelling closest to `name`, or all of them."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"allowed: {', '.join(sorted(allowed))}"
+    """A sentence that names what is allowed closest to `name`, or all of it.
+
+    Closest is what it is called here; a spelling almost the same; up to three that have it as a whole part, as
+    batch_size has batch; a spelling half the same.
+    """
+    allowed = sorted(allowed)
+    found = (
+        [called for called in _CALLED.get(name, ()) if called in allowed]
+        or difflib.get_close_matches(name, allowed, n=1, cutoff=0.85)
+        or difflib.get_close_matches(name, [each for each in allowed if name in each.split("_")], cutoff=0)
+        or difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    )
+    if not found:
+        return f"allowed: {', '.join(allowed)}"
+    *others, last = map(repr, found)
+    return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
 class Parameters(BaseModel):

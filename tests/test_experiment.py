@@ -9,6 +9,7 @@ import yaml
 from fairkd import METHODS, Experiment, ParameterError
 from fairkd.__main__ import main, parameter_table
 from fairkd.experiment import read_student
+from fairkd.parameters import nearest
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +18,14 @@ ROOT = Path(__file__).parents[1]
     ("parameters", "message"),
     [
         ({"aux_layr": 6}, "aux_layr: there is no such parameter; did you mean 'aux_layer'"),
+        ({"epochs": 3}, r"epochs: .*; did you mean 'student_epochs' or 'teacher_epochs'\?$"),
+        ({"lr": 1e-4}, r"lr: .*; did you mean 'learning_rate'\?$"),
+        ({"layer": 3}, r"layer: .*; did you mean 'aux_layer'\?$"),
+        ({"methods": ["kd"]}, r"methods: .*; did you mean 'students' or 'method'\?$"),
+        ({"examples": 9}, r"did you mean 'train_examples', 'validation_examples' or 'evaluation_examples'\?$"),
+        ({"batch": 9}, r"did you mean 'batch_size'\?$"),
+        ({"model": "x"}, r"did you mean 'teacher_model' or 'student_model'\?$"),
+        ({"student_epoch": 3}, r"did you mean 'student_epochs'\?$"),
         ({"aux_layer": 0}, "aux_layer = 0: .*greater than or equal to 1"),
         ({"aux_layer": "6"}, "aux_layer = '6': should be a whole number"),
         ({"learning_rate": "5e-5"}, "learning_rate = '5e-5': .*YAML reads 5e-5 as text, write 5.0e-5"),
@@ -154,6 +163,25 @@ def test_an_entry_that_yaml_has_split_at_its_comma_is_recognised():
     with pytest.raises(ParameterError) as raised:
         Experiment(students=["Kd"])
     assert "quotes" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "said"),
+    [
+        ("students", ["method", "methods", "seeds"], "did you mean 'methods'?"),
+        ("students", ["student_model", "student_epochs"], "did you mean 'student_epochs'?"),
+        ("lr", ["upper", "below"], "allowed: below, upper"),
+        ("rate", ["a_rate", "rate_b", "rates"], "did you mean 'rates'?"),
+        (
+            "size",
+            ["d_size_x", "a_size", "sizeable", "c_size_yz", "size_b"],
+            "did you mean 'size_b', 'a_size' or 'd_size_x'?",
+        ),
+        ("dmo", ["demo", "mnli"], "did you mean 'demo'?"),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_is_meant(name, allowed, said):
+    assert nearest(name, allowed) == nearest(name, reversed(allowed)) == said
 
 
 def test_every_wrong_parameter_has_its_line():

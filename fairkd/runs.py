@@ -25,6 +25,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from fairkd import files, provenance, ranks
+from fairkd.parameters import nearest
 
 log = logging.getLogger("fairkd")
 
@@ -134,8 +135,19 @@ class Run:
         return self.of.path(name) if self.of and not own.exists() else own
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables: "predictions", "epochs", "history", "weights" or, of a teacher, "train_logits"."""
-        return pd.read_parquet(self.path(f"{name}.parquet"))
+        """One of the run's tables: "predictions", "epochs", "history", "weights" or, of a teacher, "train_logits".
+
+        Raises:
+            FileNotFoundError: it has none of this name; the message names those that it has.
+        """
+        path = self.path(f"{name}.parquet")
+        if not path.exists():
+            there, run = set(), self
+            while run:
+                there, run = there | {file.stem for file in run.folder.glob("*.parquet")}, run.of
+            said = f"{nearest(name, there)} ({', '.join(sorted(there))})" if there else "it has none"
+            raise FileNotFoundError(f"{self.folder.name} has no table {name!r}; {said}")
+        return pd.read_parquet(path)
 
     def __repr__(self) -> str:
         """The folder, from the project's root."""

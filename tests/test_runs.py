@@ -2,6 +2,7 @@ import errno
 import importlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -443,3 +445,18 @@ def test_what_a_class_of_a_notebook_uses_of_the_notebook_counts(change):
         return provenance.code_digests(namespace["Mine"])
 
     assert digest(MINE) == digest(MINE + "\nOTHER = 1") != digest(MINE.replace(*change))
+
+
+def test_a_table_that_is_not_there_is_told_by_those_that_are(project):
+    def table(name):
+        return lambda folder: files.write_table(folder / f"{name}.parquet", pd.DataFrame({"a": [1]}))
+
+    student = runs.make("x", PARAMETERS, table("epochs"))
+    exits = runs.make("exits", PARAMETERS, table("predictions"), of=student)
+    further = runs.make("evaluation", PARAMETERS, made, of=exits)
+    said = re.escape("has no table 'prediction'; did you mean 'predictions'? (epochs, predictions)")
+    with pytest.raises(FileNotFoundError, match=f"^{further.folder.name} {said}$"):
+        further.table("prediction")
+    assert further.table("epochs")["a"].tolist() == [1]
+    with pytest.raises(FileNotFoundError, match="has no table 'weights'; it has none$"):
+        runs.make("y", PARAMETERS, made).table("weights")

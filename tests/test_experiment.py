@@ -275,6 +275,23 @@ def test_the_demo_profile_is_the_default_and_every_profile_is_valid():
         assert all("  # " in line for line in lines if line and not line.startswith("#")), "a line without its reason"
 
 
+def test_a_file_that_is_no_profile_is_told_from_one_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParameterError, match=f"^params/nothere.yaml: there is no such file in {tmp_path}$"):
+        Experiment.from_file("params/nothere.yaml")
+    with pytest.raises(ParameterError, match=f"^{tmp_path}/x.yaml: there is no such file$"):
+        Experiment.from_file(tmp_path / "x.yaml")
+    for name in ("demo", "dmo.yaml"):
+        with pytest.raises(ParameterError, match=f"^{name}: .*; in .*params are demo.yaml, mnli-mini.yaml, mnli.yaml$"):
+            Experiment.from_file(name)
+    with pytest.raises(ParameterError, match=f"^{tmp_path} cannot be read: Is a directory$"):
+        Experiment.from_file(tmp_path)
+    for content in (b"a: [", b"\xff\xfe"):
+        (tmp_path / "odd.yaml").write_bytes(content)
+        with pytest.raises(ParameterError, match="^odd.yaml is no YAML file: "):
+            Experiment.from_file("odd.yaml")
+
+
 def test_the_deck_profile_is_the_decks():
     deck = Experiment.from_file(ROOT / "params" / "mnli.yaml")
     assert (deck.teacher_model, deck.student_model) == ("bert-base-uncased", "distilbert-base-uncased")

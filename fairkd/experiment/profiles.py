@@ -40,11 +40,18 @@ def read_profile(path: Path) -> dict[str, Any]:
     """The parameters of a profile's file.
 
     Raises:
-        ParameterError: it holds something else.
+        ParameterError: there is no such file, it cannot be read, or it holds something else.
     """
     try:
         parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except FileNotFoundError:
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        if path.name == str(path):  # a name alone, as `profile` takes it
+            where += f"; in {PARAMS} are {', '.join(sorted(file.name for file in PARAMS.glob('*.yaml')))}"
+        raise ParameterError(f"{path}: there is no such file{where}") from None
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(f"{path.name} is no YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
         raise ParameterError(f"{path.name}: expected one 'name: value' a line")

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from fairkd import runs
 from fairkd.data import reading
 from fairkd.data.entry import Entry, entry_named
+from fairkd.data.reading import DataError
 from fairkd.data.registry import GENERATORS, Generator
 from fairkd.parameters import ParameterError, Parameters, Rows, Seed, Source, nearest, parameter
 
@@ -119,15 +120,29 @@ def merged_classes(further: Entry, labels: list[str]) -> dict[str, str]:
     return classes
 
 
-def source_of(options: DataOptions, entry: Entry) -> tuple[str, Path | None]:
-    """Where the rows of an entry come from, `data` taken into account: its name, and its local folder or file."""
-    own = options.entry
+def source_of(options: DataOptions, entry: Entry) -> tuple[str, str, Path | None]:
+    """Where the rows of an entry come from, `data` taken into account.
+
+    Returns:
+        How it is stated, "data = 'pairs'"; its name; its local folder or file, None of a hub name.
+
+    Raises:
+        DataError: it is named as a file, and there is none.
+    """
+    own, field, source, path = options.entry, "source", entry.source, None
     if options.data is not None and entry.source == own.source:
         path = runs.local_path(options.data)
         # Another set of the same source may lie beside this one, or not.
         if entry is own or path is None or reading.has_split(path, entry.splits.evaluation):
-            return options.data, path
-    return entry.source, entry.local_path()
+            field, source = "data", options.data
+    if field == "source":
+        path = entry.local_path()
+    stated = f"{field} = {source!r}"
+    if reading.is_file_name(source) and not (path and path.exists()):
+        beside = f"neither beside {entry.name}.yaml nor" if field == "source" else "not"
+        where = "" if Path(source).expanduser().is_absolute() else f", {beside} in {runs.root()}"
+        raise DataError(f"{stated}: there is no such file{where}")
+    return stated, source, path
 
 
 def training_identity(options: DataOptions) -> dict[str, Any]:
@@ -168,8 +183,8 @@ def further_identity(options: DataOptions, entry: Entry) -> dict[str, Any]:
 
 def _content(options: DataOptions, entry: Entry, named: list[Any]) -> Any:
     """The hub name, or {split: what its file holds} of those splits that are named."""
-    source, path = source_of(options, entry)
+    stated, source, path = source_of(options, entry)
     if path is None:
         return source
-    files = {split: reading.split_file(source, path, split) for split in named if isinstance(split, str)}
+    files = {split: reading.split_file(stated, path, split) for split in named if isinstance(split, str)}
     return {split: runs.fingerprint(str(file)) for split, file in files.items()}

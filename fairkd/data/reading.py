@@ -19,6 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 _TEXT_TYPES = (".jsonl", ".json", ".csv")
+_CONVERTED = (".arrow", ".tsv", ".txt")  # not read, but converted by the hub's library
 _SUFFIXES = (*_TEXT_TYPES, *(f"{suffix}.gz" for suffix in _TEXT_TYPES), ".parquet")
 
 
@@ -81,8 +82,18 @@ def has_split(path: Path, split: str) -> bool:
     return path.is_dir() and bool(_candidates(path, split))
 
 
-def split_file(source: str, path: Path, split: str) -> Path:
+def is_file_name(source: str) -> bool:
+    """Whether a source is named as a file that is read here, which no hub data set is."""
+    return source.removesuffix(".gz").endswith(_SUFFIXES)
+
+
+def split_file(stated: str, path: Path, split: str) -> Path:
     """The one file of a split: in a folder named after it, or as the split states it; a file is itself.
+
+    Args:
+        stated: how the folder is stated, "data = 'pairs'".
+        path: the folder or file.
+        split: the split.
 
     Raises:
         DataError: there is none, or there are several.
@@ -90,17 +101,32 @@ def split_file(source: str, path: Path, split: str) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise DataError(f"data = {source!r}: there is no folder {path}")
+        raise DataError(f"{stated}: there is no folder {path}")
     files = _candidates(path, split)
     if not files:
-        there = sorted(file.name for file in path.iterdir() if file.name.endswith(_SUFFIXES))
+        there = sorted(file.name for file in path.iterdir() if file.name.endswith((*_SUFFIXES, *_CONVERTED)))
         raise DataError(
-            f"data = {source!r}: no {split}.jsonl, .jsonl.gz, .csv or .parquet in {path}; "
-            f"it has {', '.join(there[:10]) or 'no such files'}"
+            f"{stated}: no {split}.jsonl, .jsonl.gz, .csv or .parquet in {path}; "
+            f"it has {', '.join(there[:10]) or 'no such files'}{_conversion(path, there, split)}"
         )
     if len(files) > 1:
-        raise DataError(f"data = {source!r}: {' and '.join(f.name for f in files)} are both split {split!r}; keep one")
+        raise DataError(f"{stated}: {' and '.join(f.name for f in files)} are both split {split!r}; keep one")
     return files[0]
+
+
+def _conversion(path: Path, there: list[str], split: str) -> str:
+    """How a folder's other files become one that is read, with the hub's library; "" where it has none of them."""
+    to = f'.to_parquet("{path / split}.parquet")'
+    if "dataset_dict.json" in there:
+        return f'; convert them: datasets.load_from_disk("{path}")["{split}"]{to}'
+    if "dataset_info.json" in there:
+        return f'; convert them: datasets.load_from_disk("{path}"){to}'
+    if not there or any(name.endswith(_SUFFIXES) for name in there):
+        return ""
+    first = path / there[0]
+    if first.suffix == ".arrow":
+        return f'; convert it: datasets.Dataset.from_file("{first}"){to}'
+    return f'; convert it, with tabs between its columns: datasets.Dataset.from_csv("{first}", sep="\\t"){to}'
 
 
 def _candidates(folder: Path, split: str) -> list[Path]:

@@ -148,11 +148,11 @@ def load_evaluation(name: str, options: DataOptions, labels: list[str]) -> Evalu
 
 def _table(options: DataOptions, entry: Entry, split: str) -> Table:
     """One split from where it is: the hub, or a local folder or file."""
-    source, path = source_of(options, entry)
+    stated, source, path = source_of(options, entry)
     if path is not None:
         if path.is_file() and entry.splits.train and not isinstance(entry.splits.evaluation, float):
             raise DataError(f"{entry.name}: {path.name} is one file; state evaluation: 0.2, a share, or give a folder")
-        return reading.read_file(reading.split_file(source, path, split), entry.columns)
+        return reading.read_file(reading.split_file(stated, path, split), entry.columns)
     own = source == entry.source
     where = {name: getattr(entry, name) if own else None for name in ("config", "revision", "files")}
     return reading.read_hub(source, split, entry.columns, **where)

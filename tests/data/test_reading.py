@@ -1,9 +1,10 @@
 """Dirty files: read right, or refused with the file, the line or row, and what is wrong."""
 
+import datasets
 import pandas as pd
 import pytest
 
-from fairkd.data import DataError, load, reading
+from fairkd.data import DataError, load, reading, training_identity
 from tests.data.dirty import BOTH, CSV, GOOD, LINES, REFUSED, RIGHT, content_of, gz, parquet
 
 
@@ -93,8 +94,6 @@ def test_further_columns_are_harmless_whatever_their_names(reviews):
 
 
 def test_classes_that_the_hubs_library_wrote_to_parquet_go_by_their_names(project, reviews):
-    import datasets
-
     features = datasets.Features(
         dict.fromkeys(["review", "genre"], datasets.Value("string"))
         | {"verdict": datasets.ClassLabel(names=["good", "bad"])}
@@ -133,6 +132,41 @@ def test_a_missing_folder_is_named(project, reviews):
     options = reviews(options={"data": "./nowhere"})
     with pytest.raises(DataError, match=r"data = './nowhere': there is no folder"):
         load(options)
+
+
+@pytest.mark.parametrize("name", ["d101/trian.csv", "./trian.jsonl.gz", "trian.parquet"])
+def test_a_missing_file_is_no_name_on_the_hub(project, reviews, monkeypatch, name):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("looked for on the hub"))
+    where = f"there is no such file, neither beside reviews.yaml nor in {project}$"
+    with pytest.raises(DataError, match=f"^source = '{name}': {where}"):
+        load(reviews(source=name, splits={"evaluation": 0.2}))
+    with pytest.raises(DataError, match=f"^data = '{name}': there is no such file, not in {project}$"):
+        training_identity(reviews(options={"data": name}))
+    with pytest.raises(DataError, match="^source = '/nowhere/trian.csv': there is no such file$"):
+        load(reviews(source="/nowhere/trian.csv", splits={"evaluation": 0.2}))
+
+
+@pytest.mark.parametrize("kind", ["dict", "one", "arrow", "tsv"])
+def test_a_folder_of_files_that_are_not_read_says_how_to_convert_them(project, reviews, kind):
+    rows = datasets.Dataset.from_list(GOOD)
+    if kind == "dict":
+        datasets.DatasetDict(train=rows).save_to_disk(project / "folder")
+    else:
+        rows.save_to_disk(project / "folder")
+    if kind == "arrow":
+        for file in (project / "folder").glob("*.json"):
+            file.unlink()
+    if kind == "tsv":
+        for file in (project / "folder").iterdir():
+            file.unlink()
+        (project / "folder" / "all.tsv").write_text(CSV.replace(",", "\t"))
+    options = reviews(train="no", source="folder", splits={"train": "train", "evaluation": "train"})
+    with pytest.raises(DataError, match=r"^source = 'folder': no train.jsonl, .*; it has .*; convert ") as caught:
+        load(options)
+    code = str(caught.value)
+    assert ("dataset_dict.json" in code) == (kind == "dict")
+    exec(code[code.index("datasets.") :], {"datasets": datasets})
+    assert load(options).train["review"].tolist() == ["fine", "poor"]
 
 
 def test_a_broken_link_is_no_split(project, reviews):

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, PrivateAttr
 
 from fairkd import runs
-from fairkd.data.groups import NO_PUNCTUATION
+from fairkd.data.groups import NO_PUNCTUATION, REPORT_ROWS
 from fairkd.data.registry import GENERATORS, RULES
 from fairkd.parameters import ParameterError, Parameters, nearest, parameter
 
@@ -17,9 +17,8 @@ FOLDER = Path(__file__).parents[2] / "params" / "datasets"
 # Columns that every frame has; `held`, which it has while it is drawn; `split`, which tables add.
 RESERVED = {"id", "label", "group", "importance", "held", "split"}
 # Beside the attribute, in tables of runs, columns of its name would overwrite one another, or be renamed by a merge;
-# the level of a boolean would be one of the rows that reports have of all examples.
+# of REPORT_ROWS the level of a boolean would be one.
 _IN_TABLES = {"epoch", "weight", "given", "parameter", "setting", "exit_right", "layer", "depth"}
-_IN_REPORTS = {"average", "worst_group", "worst_of_means", "mean_of_worsts", "gap", "ece", "nll"}
 _OF_MODELS = re.compile(r"(.*_)?prob_.*|.*_margin")
 _DESCRIPTIVE = {"description", "licence", "citation"}
 
@@ -77,7 +76,7 @@ class Attribute(Parameters):
         for word in self.words or ():
             if word != word.translate(NO_PUNCTUATION).lower() or not word or " " in word:
                 raise ParameterError(f"words: {word!r} would never be found: text is lower-cased, without punctuation")
-        if self.name in RESERVED | _IN_TABLES | _IN_REPORTS or _OF_MODELS.fullmatch(self.name):
+        if self.name in RESERVED | _IN_TABLES | REPORT_ROWS or _OF_MODELS.fullmatch(self.name):
             raise ParameterError(f"name = {self.name!r}: this name is taken; call it otherwise, whatever its column")
 
     @property

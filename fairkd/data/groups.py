@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 NEGATION_WORDS = frozenset({"nobody", "no", "never", "nothing"})
+# Rows of a report that are no group's and no level's.
+REPORT_ROWS = frozenset({"average", "worst_group", "worst_of_means", "mean_of_worsts", "gap", "ece", "nll"})
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -30,8 +32,11 @@ def group_name(label: str, attribute: str, level: Any) -> str:
 
 
 def attribute_name(attribute: str, level: Any) -> str:
-    """The name of a level: "negation" and "no negation" of a boolean, "stars 3" of a number, or the text that it is."""
-    if isinstance(level, str):
+    """The name of a level: "negation" and "no negation" of a boolean, "stars 3" of a number, or the text that it is.
+
+    A text that is a row of every report, such as "average", has the attribute's name before it.
+    """
+    if isinstance(level, str) and level not in REPORT_ROWS:
         return level
     if isinstance(level, bool | np.bool_):
         return attribute if level else f"no {attribute}"

@@ -26,6 +26,7 @@ def test_negation_is_the_rule_of_the_literature(text, expected):
 
 def test_names_of_groups():
     assert group_name("neutral", "negation", False) == "neutral, no negation"
+    assert attribute_name("quality", "average") == "quality average"  # "average" is a row of every report
     assert [attribute_name("stars", level) for level in (True, 3, 0, "western")] == [
         "stars",
         "stars 3",

@@ -8,6 +8,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
 PYTHON  ?= python3
+# A file of params/ without .yaml, or the path of one.
 PROFILE ?= demo
 # Students made at a time; they share the processors.
 JOBS    ?= 1
@@ -24,7 +25,7 @@ PROCESSORS := $(shell nproc 2>/dev/null || echo 1)
 # A job that fails stops only what needs it; what a killed one left is made again.
 GRAPH   = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --snakefile Snakefile --cores $$(($(PROCESSORS) > $(JOBS) ? \
   $(PROCESSORS) : $(JOBS))) --keep-going --rerun-incomplete --nolock --quiet rules host \
-  --config profile=$(PROFILE) jobs=$(JOBS) $(SNAKEMAKE_ARGS) --
+  --config 'profile=$(PROFILE)' jobs=$(JOBS) $(SNAKEMAKE_ARGS) --
 
 # How long OpenMP threads that wait spin before they sleep. The default, for long, makes two programs on two cores 13
 # times slower; not at all makes one alone 2.6 times slower. This little costs one alone 4 %.

@@ -1,5 +1,5 @@
 # The graph of reports and studies; `make reports` and `make study` are its short names. What may be given:
-#   --config profile=demo jobs=2    a file of params/, and how many jobs share this machine's processors
+#   --config profile=demo jobs=2    a file of params/ or the path of one, and how many jobs share this machine's processors
 #   PAPERMILL_ARGS (environment)    more for every notebook, in papermill's own words
 # A job is a notebook or a run. A run has a mark named by its key, so a changed parameter or line of code is another job,
 # and what is there already is none; a notebook runs again when its file, its runs' keys or the code of fairkd change.
@@ -8,6 +8,7 @@ import logging
 import os
 import shlex
 import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,26 @@ from fairkd.study.grid import Study
 from fairkd.study.plan import arguments, plan
 
 PROFILE, JOBS = str(config.get("profile", "demo")), int(config.get("jobs", 1))
-PARAMS, OUT = f"params/{PROFILE}.yaml", f"reports/{PROFILE}"
+
+
+def profile_file():
+    """The file of the profile: one of params/, by its name, or the path of any."""
+    path = Path(PROFILE if PROFILE.endswith((".yaml", ".yml")) else f"params/{PROFILE}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(path.stem for path in Path("params").glob("*.yaml")))
+        sys.exit(f"no profile {PROFILE}; there are: {known}, and the path of any .yaml file will do")
+    return path
+
+
+def profile_name(file):
+    """What pages of the profile go by: its stem; of another file than the profile of that name, its folder's too."""
+    known = Path("params", f"{file.stem}.yaml")
+    return f"{file.resolve().parent.name}-{file.stem}" if known.is_file() and not known.samefile(file) else file.stem
+
+
+PARAMS = str(profile_file())
+NAME = profile_name(Path(PARAMS))
+OUT = f"reports/{NAME}"
 GIVEN = os.environ.get("PAPERMILL_ARGS", "")
 SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job
 CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())
@@ -69,9 +89,6 @@ logger.addFilter(TimeLeft())
 @cache
 def asked(what):
     """The parameters of "report", "study", "early" or "tune", as papermill reads its arguments."""
-    if not Path(PARAMS).is_file():
-        known = ", ".join(sorted(path.stem for path in Path("params").glob("*.yaml")))
-        raise WorkflowError(f"no profile {PARAMS}; there are: {known}")
     if what == "tune":
         from fairkd.study.tuning import Tuning as kind  # here, since it takes Optuna half a second to load
     else:
@@ -314,7 +331,7 @@ rule tuning:
         f"{OUT}/09_tuning.ipynb",
     params:
         title="Tuning",
-        more=f"-p best reports/tuned/{PROFILE}.yaml",
+        more=shlex.join(["-p", "best", f"reports/tuned/{NAME}.yaml"]),
         decided=lambda wildcards: [CODE, GIVEN, *planned("tune")],
     threads: SHARE
     shell:

@@ -63,7 +63,7 @@ def make(root, *arguments):
     for log in logs:
         log.unlink(missing_ok=True)
     environment = os.environ | {"FAIRKD_ROOT": str(root), "PYTHONPATH": str(ROOT)}
-    command = ["make", *arguments, "PROFILE=small"]
+    command = ["make", "PROFILE=small", *arguments]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, env=environment)
     return result, *(log.read_text().splitlines() if log.exists() else [] for log in logs)
 
@@ -143,3 +143,21 @@ def test_a_tuning_writes_its_profile_under_its_own_name(project):
     assert result.returncode == 0, result.stderr
     assert (project / "reports" / "small" / "09_tuning.html").exists()
     assert "notebooks/09_tuning.ipynb" in line and "-p best reports/tuned/small.yaml -p trials 4" in line
+
+
+def test_a_profile_is_any_file_by_its_path_and_a_name_that_is_none_is_refused_in_one_line(project):
+    (project / "reports" / "tuned").mkdir()
+    for file in ("an own.yaml", "reports/tuned/small.yaml"):
+        (project / file).write_text("students: [kd]\n")
+    result, [line], _ = make(project, "tune", f"PROFILE={project / 'an own.yaml'}")
+    assert result.returncode == 0, result.stderr
+    assert (project / "reports" / "an own" / "index.html").exists()
+    assert f"-p profile {project / 'an own.yaml'} -p best reports/tuned/an own.yaml" in line
+    # Neither the pages of the profile that has its name, nor itself, are written over.
+    result, [line], _ = make(project, "tune", "PROFILE=reports/tuned/small.yaml")
+    assert result.returncode == 0, result.stderr
+    assert "reports/tuned-small/" in line and "-p best reports/tuned/tuned-small.yaml" in line
+    result, lines, _ = make(project, "reports", "PROFILE=smal")
+    assert result.returncode != 0 and lines == []
+    said, failed = result.stderr.splitlines()
+    assert said.startswith("no profile smal; there are: small, ") and failed.startswith("make")

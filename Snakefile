@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import time
 from functools import cache
 from pathlib import Path
 
+from filelock import Timeout
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -45,6 +47,27 @@ def profile_name(file):
 PARAMS = str(profile_file())
 NAME = profile_name(Path(PARAMS))
 OUT = f"reports/{NAME}"
+
+
+def alone():
+    """Hold the lock of the profile's pages until this process ends; who waits says for whom.
+
+    Two graphs at once would run each job twice, and delete what the other had finished.
+    """
+    lock, holder = runs.lock_of(Path(OUT)), Path(f"reports/.{NAME}.holder")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{holder.read_text() if holder.exists() else 'another process'} is making {OUT}; waiting", flush=True)
+        lock.acquire(poll_interval=1)
+    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
+    return lock
+
+
+# Before anything is looked at, so that who waited finds what is done; not by the processes that make a job of a cluster.
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    LOCK = alone()
+
 GIVEN = os.environ.get("PAPERMILL_ARGS", "")
 SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job
 CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())

@@ -1,12 +1,14 @@
 """Make and the graph run the notebooks in their order, only those not done yet, with stand-ins for the programs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs GNU make")
@@ -57,14 +59,27 @@ def profile(root, students, more=""):
     (root / "params" / "small.yaml").write_text(f"students: [{students}]\n{more}")
 
 
+def begun(root, *arguments):
+    """A make that runs."""
+    environment = os.environ | {"FAIRKD_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    command = ["make", "PROFILE=small", *arguments]
+    return subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def ended(process):
+    """A make that has ended, and what it printed."""
+    stdout, stderr = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
 def make(root, *arguments):
     """Run make; what it printed, and papermill's and fairkd's command lines of this run."""
     logs = [root / "papermill.log", root / "python.log"]
     for log in logs:
         log.unlink(missing_ok=True)
-    environment = os.environ | {"FAIRKD_ROOT": str(root), "PYTHONPATH": str(ROOT)}
-    command = ["make", "PROFILE=small", *arguments]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, env=environment)
+    result = ended(begun(root, *arguments))
     return result, *(log.read_text().splitlines() if log.exists() else [] for log in logs)
 
 
@@ -103,6 +118,16 @@ def test_what_fails_is_kept_and_stops_only_what_needs_it(project):
     assert {f"{name}.failed.ipynb", "02_student-kd.ipynb"} <= left
     assert not {found for found in left if "03_" in found or "running" in found or found == f"{name}.ipynb"}
     assert any("-r student laplace@13,likelihood_temperature=8000,prior=factored --progress-bar" in x for x in lines)
+
+
+def test_a_second_make_of_a_profile_waits_for_the_first_and_finds_its_pages(project):
+    first, second = [ended(process) for process in [begun(project, "reports"), begun(project, "reports")]]
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert stems((project / "papermill.log").read_text().splitlines()) == ORDER
+    [waited] = [line for line in (first.stdout + second.stdout).splitlines() if line.endswith("; waiting")]
+    assert re.match(r"(process \d+ on \S+, since .*,|another process) is making reports/small", waited)
+    with FileLock(project / "reports" / ".small.lock"):  # who only looks does not wait
+        assert make(project, "reports", "SNAKEMAKE_ARGS=--dry-run")[0].returncode == 0
 
 
 def test_a_study_is_a_job_a_student_and_seed(project):

@@ -21,10 +21,14 @@ SAMPLE  ?= 30
 VENV    := .venv
 BIN     := $(VENV)/bin
 ENV     := $(VENV)/.installed
-PROCESSORS := $(shell nproc 2>/dev/null || echo 1)
+# nproc would otherwise count OMP_NUM_THREADS.
+PROCESSORS := $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
+# As many as JOBS shares make up, each as large as the Snakefile has it: what is left over would be one more job.
+CORES   = $(if $(shell [ "$(JOBS)" -ge 1 ] 2>/dev/null && echo yes),,$(error JOBS=$(JOBS): state a number from 1 on)) \
+  $$(($(PROCESSORS) > $(JOBS) ? $(PROCESSORS) / $(JOBS) * $(JOBS) : $(JOBS)))
 # A job that fails stops only what needs it; what a killed one left is made again.
-GRAPH   = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --snakefile Snakefile --cores $$(($(PROCESSORS) > $(JOBS) ? \
-  $(PROCESSORS) : $(JOBS))) --keep-going --rerun-incomplete --nolock --quiet rules host \
+GRAPH   = PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --snakefile Snakefile --cores $(CORES) \
+  --keep-going --rerun-incomplete --nolock --quiet rules host \
   --config 'profile=$(PROFILE)' jobs=$(JOBS) $(SNAKEMAKE_ARGS) --
 
 # How long OpenMP threads that wait spin before they sleep. The default, for long, makes two programs on two cores 13

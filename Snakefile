@@ -1,5 +1,5 @@
 # The graph of reports and studies; `make reports` and `make study` are its short names. What may be given:
-#   --config profile=demo jobs=2    a file of params/ or the path of one, and how many jobs share this machine's processors
+#   --config profile=demo jobs=2    a file of params/ or a path, and how many jobs share this machine's processors
 #   PAPERMILL_ARGS (environment)    more for every notebook, in papermill's own words
 # A job is a notebook or a run. A run has a mark named by its key, so a changed parameter or line of code is another job,
 # and what is there already is none; a notebook runs again when its file, its runs' keys or the code of fairkd change.
@@ -64,7 +64,7 @@ def alone():
     return lock
 
 
-# Before anything is looked at, so that who waited finds what is done; not by the processes that make a job of a cluster.
+# Before anything is looked at, so that who waited finds what is done; not by a process that makes one job of a graph.
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     LOCK = alone()
 

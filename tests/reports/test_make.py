@@ -186,3 +186,24 @@ def test_a_profile_is_any_file_by_its_path_and_a_name_that_is_none_is_refused_in
     assert result.returncode != 0 and lines == []
     said, failed = result.stderr.splitlines()
     assert said.startswith("no profile smal; there are: small, ") and failed.startswith("make")
+
+
+@pytest.mark.parametrize(("jobs", "cores"), [("1", 16), ("6", 12), ("20", 20)])
+def test_as_many_jobs_as_asked_for_share_the_processors(project, jobs, cores):
+    programs = project / ".venv" / "bin"
+    (programs / "snakemake").unlink()
+    for name, text in {"snakemake": 'echo "$@"', "nproc": 'echo "${OMP_NUM_THREADS:-16}"'}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{programs}:{os.environ['PATH']}"}
+    command = ["make", "reports", f"JOBS={jobs}"]
+    said = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment).stdout
+    assert f"--cores {cores} " in said
+
+
+@pytest.mark.parametrize("jobs", ["0", "two"])
+def test_no_job_at_a_time_is_refused_in_one_line(project, jobs):
+    result, lines, _ = make(project, "reports", f"JOBS={jobs}")
+    assert result.returncode != 0 and lines == []
+    [said] = result.stderr.splitlines()
+    assert f"JOBS={jobs}: state a number from 1 on" in said

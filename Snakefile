@@ -163,22 +163,33 @@ def command(name, what):
     return shlex.join(arguments(planned(what)[name], PARAMS, asked(what).changes))
 
 
-def keys(student=None):
-    """What decides the runs of the report, or of one of its students."""
-    runs = [run for run in planned("report").values() if run.part == "student"]
-    return [run.name for run in runs if student in (None, run.student.replace(" ", ""))]
+@cache
+def entries():
+    """{how a file is named: entry} of the report's students."""
+    return {file_name(spec): spec for spec in asked("report").experiment.students}
 
 
-def made_before(student):
+def file_name(spec):
+    """An entry in the name of a file: without spaces."""
+    return spec.replace(" ", "")
+
+
+@cache
+def own_run(spec):
+    """The run of a student of the report."""
+    experiment = asked("report").experiment
+    *_, run = plan(experiment, [(spec, experiment.seed)]).values()
+    return run
+
+
+def made_before(spec):
     """Marks of what a student of the report is made of, but for the teacher, which has a notebook."""
-    [name] = keys(student)
-    needs = [planned("report")[need] for need in planned("report")[name].needs]
+    needs = [planned("report")[need] for need in own_run(spec).needs]
     return [mark(run.name, "report") for run in needs if run.part != "teacher"]
 
 
 def students():
-    names = [spec.replace(" ", "") for spec in asked("report").experiment.students]
-    return [f"{OUT}/02_student-{name}.ipynb" for name in names]
+    return [f"{OUT}/02_student-{name}.ipynb" for name in entries()]
 
 
 onstart:
@@ -269,14 +280,14 @@ rule student:
     input:
         PARAMS,
         f"{OUT}/01_teacher.ipynb",
-        lambda wildcards: made_before(wildcards.student),
+        lambda wildcards: made_before(entries()[wildcards.student]),
         notebook="notebooks/02_student.ipynb",
     output:
         f"{OUT}/02_student-{{student}}.ipynb",
     params:
-        title=lambda wildcards: f"Student {wildcards.student}",
-        more=lambda wildcards: shlex.join(["-r", "student", wildcards.student]),
-        decided=lambda wildcards: [CODE, *keys(wildcards.student)],
+        title=lambda wildcards: f"Student {entries()[wildcards.student]}",
+        more=lambda wildcards: shlex.join(["-r", "student", entries()[wildcards.student]]),
+        decided=lambda wildcards: [CODE, own_run(entries()[wildcards.student]).name],
     threads: SHARE
     shell:
         PAPERMILL
@@ -292,7 +303,7 @@ rule analysis:
     params:
         title="Analysis",
         more="",
-        decided=lambda wildcards: [CODE, *keys()],
+        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
     threads: SHARE
     shell:
         PAPERMILL
@@ -308,7 +319,7 @@ rule figures:
     params:
         title="Figures",
         more="",
-        decided=lambda wildcards: [CODE, *keys()],
+        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
     threads: SHARE
     shell:
         PAPERMILL
@@ -324,7 +335,7 @@ rule examples:
     params:
         title="Examples",
         more="",
-        decided=lambda wildcards: [CODE, *keys()],
+        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
     threads: SHARE
     shell:
         PAPERMILL

@@ -207,3 +207,13 @@ def test_no_job_at_a_time_is_refused_in_one_line(project, jobs):
     assert result.returncode != 0 and lines == []
     [said] = result.stderr.splitlines()
     assert f"JOBS={jobs}: state a number from 1 on" in said
+
+
+def test_an_entry_with_a_space_has_a_page(project):
+    spaced = "kd,kept_epoch=validation average"
+    profile(project, f"kd, '{spaced}'")
+    result, lines, _ = make(project, "reports")
+    assert result.returncode == 0, result.stderr
+    assert f"-r student {spaced} --progress-bar" in "".join(lines)
+    names = sorted(path.name for path in (project / "reports/small").glob("02_*.html"))
+    assert names == ["02_student-kd,kept_epoch=validationaverage.html", "02_student-kd.html"]

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 from filelock import Timeout
@@ -19,8 +19,9 @@ from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fairkd import provenance, runs
-from fairkd.data import load
+from fairkd.data import DataError, load
 from fairkd.experiment import Profiled
+from fairkd.parameters import ParameterError
 from fairkd.study.disk import needed
 from fairkd.study.early import EarlyStudy
 from fairkd.study.grid import Study
@@ -109,14 +110,31 @@ class TimeLeft(logging.Filter):
 logger.addFilter(TimeLeft())
 
 
+def in_one_line(ask):
+    """What asks for parameters, such that a wrong one ends all with its own words, not with snakemake's traceback."""
+
+    @wraps(ask)
+    def asking(*arguments):
+        try:
+            return ask(*arguments)
+        except (ParameterError, DataError) as error:
+            sys.exit(str(error))
+
+    return asking
+
+
 @cache
+@in_one_line
 def asked(what):
     """The parameters of "report", "study", "early" or "tune", as papermill reads its arguments."""
     if what == "tune":
         from fairkd.study.tuning import Tuning as kind  # here, since it takes Optuna half a second to load
     else:
         kind = {"report": Profiled, "study": Study, "early": EarlyStudy}[what]
-    return kind.of({"profile": PARAMS} | given())
+    found = kind.of({"profile": PARAMS} | given())
+    if what == "report":
+        found.experiment.compared(found.experiment.students)
+    return found
 
 
 @cache
@@ -131,6 +149,7 @@ def given():
 
 
 @cache
+@in_one_line
 def planned(what):
     """{name: run} of "report", "study", "early" or "tune", whose students are those that are varied."""
     experiment = asked(what).experiment
@@ -170,8 +189,9 @@ def entries():
 
 
 def file_name(spec):
-    """An entry in the name of a file: without spaces."""
-    return spec.replace(" ", "")
+    """An entry in the name of a file: without spaces, and cut where there are more letters than a name may have."""
+    name = spec.replace(" ", "")
+    return name if len(name) <= 150 else f"{name[:100]}-{runs.digest(spec)}"
 
 
 @cache

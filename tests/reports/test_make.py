@@ -209,11 +209,23 @@ def test_no_job_at_a_time_is_refused_in_one_line(project, jobs):
     assert f"JOBS={jobs}: state a number from 1 on" in said
 
 
-def test_an_entry_with_a_space_has_a_page(project):
-    spaced = "kd,kept_epoch=validation average"
-    profile(project, f"kd, '{spaced}'")
+def test_an_entry_with_a_space_or_of_many_letters_has_a_page(project):
+    spaced, long = "kd,kept_epoch=validation average", f"laplace@3,alpha=0.{'3' * 220}"
+    profile(project, f"kd, '{spaced}', '{long}'")
     result, lines, _ = make(project, "reports")
     assert result.returncode == 0, result.stderr
-    assert f"-r student {spaced} --progress-bar" in "".join(lines)
+    assert [f"-r student {spec} --progress-bar" in "".join(lines) for spec in (spaced, long)] == [True, True]
     names = sorted(path.name for path in (project / "reports/small").glob("02_*.html"))
-    assert names == ["02_student-kd,kept_epoch=validationaverage.html", "02_student-kd.html"]
+    assert names[:2] == ["02_student-kd,kept_epoch=validationaverage.html", "02_student-kd.html"]
+    assert re.fullmatch(rf"02_student-{re.escape(long[:100])}-[0-9a-f]{{16}}\.html", names[2])
+
+
+def test_a_wrong_entry_ends_it_with_its_own_words(project):
+    for students, said in {
+        "kd, 'dedier@3', 'dedier@3,beta=3.0'": "students, 'dedier@3,beta=3.0': is the same student as 'dedier@3'",
+        "kd, 'kd,beta=3.0'": "students, 'kd,beta=3.0': ",
+    }.items():
+        profile(project, students)
+        result, lines, _ = make(project, "reports")
+        assert result.returncode != 0 and lines == []
+        assert result.stderr.splitlines()[-2].startswith(said) and "Traceback" not in result.stderr, result.stderr

@@ -19,7 +19,8 @@ from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from fairkd import provenance, runs
-from fairkd.data import DataError, load
+from fairkd.data import DataError, entry_named, load
+from fairkd.data.options import further_identity
 from fairkd.experiment import Profiled
 from fairkd.parameters import ParameterError
 from fairkd.study.disk import needed
@@ -202,6 +203,20 @@ def own_run(spec):
     return run
 
 
+@cache
+@in_one_line
+def decided():
+    """What decides a notebook on all students: their runs, and parameters and further sets that are in no run's key."""
+    experiment = asked("report").experiment
+    further = [further_identity(experiment, entry_named(name)) for name in experiment.evaluate_on]
+    return [CODE, *(own_run(spec).name for spec in entries().values()), stated(given()), stated(further)]
+
+
+def stated(value):
+    """A value as one text, by which snakemake compares it with an earlier one."""
+    return json.dumps(value, sort_keys=True)
+
+
 def made_before(spec):
     """Marks of what a student of the report is made of, but for the teacher, which has a notebook."""
     needs = [planned("report")[need] for need in own_run(spec).needs]
@@ -323,7 +338,7 @@ rule analysis:
     params:
         title="Analysis",
         more="",
-        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
+        decided=lambda wildcards: decided(),
     threads: SHARE
     shell:
         PAPERMILL
@@ -339,7 +354,7 @@ rule figures:
     params:
         title="Figures",
         more="",
-        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
+        decided=lambda wildcards: decided(),
     threads: SHARE
     shell:
         PAPERMILL
@@ -355,7 +370,7 @@ rule examples:
     params:
         title="Examples",
         more="",
-        decided=lambda wildcards: [CODE, *(own_run(spec).name for spec in entries().values())],
+        decided=lambda wildcards: decided(),
     threads: SHARE
     shell:
         PAPERMILL
@@ -371,7 +386,7 @@ rule grid:
     params:
         title=lambda wildcards: GRIDS[wildcards.grid].capitalize(),
         more="",
-        decided=lambda wildcards: [CODE, GIVEN, *planned(GRIDS[wildcards.grid])],
+        decided=lambda wildcards: [CODE, stated(given()), *planned(GRIDS[wildcards.grid])],
     threads: SHARE
     shell:
         PAPERMILL
@@ -386,7 +401,7 @@ rule tuning:
     params:
         title="Tuning",
         more=shlex.join(["-p", "best", f"reports/tuned/{NAME}.yaml"]),
-        decided=lambda wildcards: [CODE, GIVEN, *planned("tune")],
+        decided=lambda wildcards: [CODE, stated(given()), *planned("tune")],
     threads: SHARE
     shell:
         PAPERMILL

@@ -1,5 +1,6 @@
 """Make and the graph run the notebooks in their order, only those not done yet, with stand-ins for the programs."""
 
+import json
 import os
 import re
 import shutil
@@ -229,3 +230,20 @@ def test_a_wrong_entry_ends_it_with_its_own_words(project):
         result, lines, _ = make(project, "reports")
         assert result.returncode != 0 and lines == []
         assert result.stderr.splitlines()[-2].startswith(said) and "Traceback" not in result.stderr, result.stderr
+
+
+def test_what_the_analysis_alone_reads_makes_it_again(project):
+    others = {"source": "others", "splits": {"evaluation": "test"}, "text": ["premise", "hypothesis"]}
+    others |= {
+        "label": {"names": ["entailment", "neutral", "contradiction"]},
+        "attribute": {"name": "kind", "column": "kind"},
+    }
+    (project / "others.yaml").write_text(json.dumps(others))
+    (project / "others").mkdir()
+    (project / "others" / "test.csv").write_text("premise,hypothesis,label,kind\n")
+    profile(project, "kd")
+    assert make(project, "reports")[0].returncode == 0
+    given = "PAPERMILL_ARGS=-y 'evaluate_on: [others.yaml]'"
+    assert stems(make(project, "reports", given)[1]) == ORDER[3:]
+    (project / "others" / "test.csv").write_text("premise,hypothesis,label,kind\na,b,0,c\n")
+    assert stems(make(project, "reports", given)[1]) == ORDER[3:]

@@ -169,6 +169,7 @@ def mark(name, what):
     if not planned(what)[name].done:
         path.unlink(missing_ok=True)
     elif not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)  # runs may lie elsewhere
         path.touch()
     return str(path)
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from fairkd.study.early import EarlyStudy
+from fairkd.study.grid import Study
+from fairkd.study.plan import arguments, plan
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs GNU make")
 
@@ -22,12 +26,18 @@ echo "$@" >> papermill.log
 cp "$1" "$2"
 case "$*" in *"laplace@13"*) exit 1;; esac
 """
-# The stand-in for python is reports/publish.py (a page for a notebook, an index), and fairkd, which fails of dedier@13.
+# The stand-in for python is reports/publish.py (a page for a notebook, an index), and fairkd, which makes an empty run by
+# the name that `planned` has for its arguments, and fails of dedier@13.
 PYTHON = """#!/bin/sh
 case "$2" in
   html) cp "$3" "$4" ;;
   index) ls "$3" > "$3/index.html" ;;
-  fairkd) echo "$@" >> python.log; case "$*" in *"dedier@13"*) exit 1;; esac ;;
+  fairkd)
+    echo "$@" >> python.log
+    case "$*" in *"dedier@13"*) exit 1;; esac
+    while read -r name arguments; do
+      [ "-m fairkd $arguments" != "$*" ] || mkdir -p "$FAIRKD_ROOT/reports/runs/$name"
+    done < planned ;;
 esac
 """
 ORDER = ["01_teacher", "02_student", "02_student", "03_analysis", "04_figures", "08_examples"]
@@ -60,9 +70,18 @@ def profile(root, students, more=""):
     (root / "params" / "small.yaml").write_text(f"students: [{students}]\n{more}")
 
 
-def begun(root, *arguments):
+def planning(root, kind, students, seeds, *, exits):
+    """State the runs of a study of small.yaml for the stand-in of fairkd; their names."""
+    asked = kind(profile=str(root / "params/small.yaml"))
+    runs = plan(asked.experiment, [(spec, seed) for spec in students for seed in seeds], exits=exits)
+    lines = [" ".join([name, *arguments(run, "params/small.yaml", {})]) for name, run in runs.items()]
+    (root / "planned").write_text("".join(f"{line}\n" for line in lines))
+    return list(runs)
+
+
+def begun(root, *arguments, runs_in=None):
     """A make that runs."""
-    environment = os.environ | {"FAIRKD_ROOT": str(root), "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"FAIRKD_ROOT": str(runs_in or root), "PYTHONPATH": str(ROOT)}
     command = ["make", "PROFILE=small", *arguments]
     return subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -75,12 +94,12 @@ def ended(process):
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def make(root, *arguments):
+def make(root, *arguments, **where):
     """Run make; what it printed, and papermill's and fairkd's command lines of this run."""
     logs = [root / "papermill.log", root / "python.log"]
     for log in logs:
         log.unlink(missing_ok=True)
-    result = ended(begun(root, *arguments))
+    result = ended(begun(root, *arguments, **where))
     return result, *(log.read_text().splitlines() if log.exists() else [] for log in logs)
 
 
@@ -132,6 +151,7 @@ def test_a_second_make_of_a_profile_waits_for_the_first_and_finds_its_pages(proj
 
 
 def test_a_study_is_a_job_a_student_and_seed(project):
+    planning(project, Study, ["kd", "jtt", "refit"], [0, 1], exits=False)
     methods = "-y 'methods: [kd, jtt, refit, dedier@13]' -y 'seeds: [0, 1]'"
     result, lines, jobs = make(project, "study", "JOBS=2", f"PAPERMILL_ARGS={methods}")
     assert result.returncode != 0 and lines == []  # without dedier there is no study, with all others made
@@ -156,6 +176,7 @@ def test_make_alone_lists_the_targets():
 
 
 def test_a_notebook_over_a_grid_reads_its_finished_runs(project):
+    planning(project, EarlyStudy, ["kd", "laplace@3"], [0, 1], exits=True)
     given = "PAPERMILL_ARGS=-y 'students: [kd, laplace@3]' -y 'seeds: [0, 1]'"
     result, [line], jobs = make(project, "early", "JOBS=2", given)
     assert result.returncode == 0, result.stderr
@@ -247,3 +268,14 @@ def test_what_the_analysis_alone_reads_makes_it_again(project):
     assert stems(make(project, "reports", given)[1]) == ORDER[3:]
     (project / "others" / "test.csv").write_text("premise,hypothesis,label,kind\na,b,0,c\n")
     assert stems(make(project, "reports", given)[1]) == ORDER[3:]
+
+
+def test_runs_that_lie_elsewhere_are_found_and_a_study_follows_the_file_that_is_given(project, tmp_path):
+    for name in planning(project, EarlyStudy, ["kd", "laplace@3"], [0], exits=True):
+        (tmp_path / "reports" / "runs" / name).mkdir(parents=True)
+        (tmp_path / "reports" / "runs" / name / "manifest.json").write_text("{}")
+    for depth in (0.5, 0.75):
+        (project / "given.yaml").write_text(f"students: [kd, laplace@3]\ndepths: [{depth}]\n")
+        result, lines, jobs = make(project, "early", "PAPERMILL_ARGS=-f given.yaml", runs_in=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert stems(lines) == ["07_early_exit"] and jobs == []

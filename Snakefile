@@ -74,6 +74,7 @@ GIVEN = os.environ.get("PAPERMILL_ARGS", "")
 SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job
 CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())
 PUBLISH = ["reports/publish.py", "reports/markup.py", *map(str, Path("reports/template").glob("*.*"))]
+RUNS = str(runs.runs_folder())
 DONE = "reports/runs/.{name}.{what}.done"
 STUDIES = []  # experiments and their runs, as they are asked for
 GRIDS = {"05_study": "study", "07_early_exit": "early"}
@@ -92,6 +93,16 @@ papermill {input.notebook:q} "$name.running.ipynb" -k python3 -p profile {PARAMS
     echo "Failed. What ran, and the error: $name.failed.ipynb" >&2; }}
   exit 1; }}
 mv "$name.running.ipynb" {output:q}
+"""
+
+# The mark is of the run that was planned, not of what the parameters or the code, changed meanwhile, have made.
+RUN = """
+echo {params.title:q}
+python -m fairkd {params.command}
+[ -d {RUNS:q}/{wildcards.name} ] || {{
+  echo "No run {wildcards.name}: the parameters or the code changed meanwhile; give the command again" >&2
+  exit 1; }}
+touch {output:q}
 """
 
 
@@ -294,7 +305,7 @@ rule run:
         title=lambda w: "{0.part} {0.student}, seed {0.seed}".format(planned(w.what)[w.name]),
     threads: SHARE
     shell:
-        "echo {params.title:q} && python -m fairkd {params.command} && touch {output:q}"
+        RUN
 
 
 rule teacher:

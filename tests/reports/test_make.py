@@ -26,8 +26,8 @@ echo "$@" >> papermill.log
 cp "$1" "$2"
 case "$*" in *"laplace@13"*) exit 1;; esac
 """
-# The stand-in for python is reports/publish.py (a page for a notebook, an index), and fairkd, which makes an empty run by
-# the name that `planned` has for its arguments, and fails of dedier@13.
+# The stand-in for python is reports/publish.py (a page for a notebook, an index), and fairkd, which makes an empty run
+# by the name that `planned` has for its arguments, and fails of dedier@13.
 PYTHON = """#!/bin/sh
 case "$2" in
   html) cp "$3" "$4" ;;
@@ -279,3 +279,14 @@ def test_runs_that_lie_elsewhere_are_found_and_a_study_follows_the_file_that_is_
         result, lines, jobs = make(project, "early", "PAPERMILL_ARGS=-f given.yaml", runs_in=tmp_path)
         assert result.returncode == 0, result.stderr
         assert stems(lines) == ["07_early_exit"] and jobs == []
+
+
+def test_a_run_of_another_name_than_was_planned_has_no_mark(project):
+    teacher, student = planning(project, Study, ["kd"], [0], exits=False)
+    (project / "planned").write_text((project / "planned").read_text().replace(student, "of-a-changed-profile"))
+    given = "PAPERMILL_ARGS=-y 'methods: [kd]'"
+    result, lines, jobs = make(project, "study", given)
+    assert result.returncode != 0 and lines == [] and len(jobs) == 2
+    [said] = [line for line in result.stderr.splitlines() if line.startswith("No run ")]
+    assert said.startswith(f"No run {student}: ") and said.endswith("changed meanwhile; give the command again")
+    assert [path.name for path in (project / "reports" / "runs").glob(".*.done")] == [f".{teacher}.study.done"]

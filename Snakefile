@@ -239,6 +239,11 @@ def students():
     return [f"{OUT}/02_student-{name}.ipynb" for name in entries()]
 
 
+def listed(what):
+    """The profile's students as `publish.py index` is told of them: pages of others stay, and are not listed."""
+    return shlex.join(f"02_student-{file_name(spec)}" for spec in asked(what).experiment.students)
+
+
 onstart:
     for experiment, wanted in STUDIES:
         if not all(run.done for run in wanted.values()):
@@ -275,24 +280,30 @@ rule study:
     input:
         f"{OUT}/05_study.ipynb",
         page=f"{OUT}/05_study.html",
+    params:
+        listed=lambda wildcards: listed("study"),
     shell:
-        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+        "python reports/publish.py index {OUT:q} {params.listed} && echo Published: {input.page:q}"
 
 
 rule early:
     input:
         f"{OUT}/07_early_exit.ipynb",
         page=f"{OUT}/07_early_exit.html",
+    params:
+        listed=lambda wildcards: listed("early"),
     shell:
-        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+        "python reports/publish.py index {OUT:q} {params.listed} && echo Published: {input.page:q}"
 
 
 rule tune:
     input:
         f"{OUT}/09_tuning.ipynb",
         page=f"{OUT}/09_tuning.html",
+    params:
+        listed=lambda wildcards: listed("tune"),
     shell:
-        "python reports/publish.py index {OUT:q} && echo Published: {input.page:q}"
+        "python reports/publish.py index {OUT:q} {params.listed} && echo Published: {input.page:q}"
 
 
 rule run:
@@ -436,5 +447,7 @@ rule index:
         expand(f"{OUT}/{{page}}.html", page=MORE),
     output:
         f"{OUT}/index.html",
+    params:
+        listed=lambda wildcards: listed("report"),
     shell:
-        "python reports/publish.py index {OUT:q}"
+        "python reports/publish.py index {OUT:q} {params.listed}"

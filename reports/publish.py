@@ -1,7 +1,8 @@
 """Publish executed notebooks as pages that open offline: no script, style, font or image from elsewhere.
 
     python reports/publish.py html IN.ipynb OUT.html      one executed notebook, one self-contained page
-    python reports/publish.py index FOLDER                FOLDER/index.html, and links among the pages there
+    python reports/publish.py index FOLDER [NAME ...]     FOLDER/index.html, and links among the pages there;
+                                                          of students those by these names, if any is said
 
 A page opens with its result: cells tagged `result` follow the first cell, the others come after. Code and parameters
 fold away; what papermill injected stays visible. Formulas become MathML, which browsers draw without JavaScript. Cells
@@ -15,6 +16,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -188,12 +190,18 @@ def summary(path: Path) -> dict[str, Any]:
     }
 
 
-def index(folder: Path) -> None:
+def index(folder: Path, students: Sequence[str] = ()) -> None:
     """Write FOLDER/index.html: what was found, and every page there in the order of names; lead from each to the next.
 
     What was found is said by the folder's README.md, or else by the results of the analysis or the study.
+
+    Args:
+        folder: where the pages are.
+        students: names of the students' pages without .html, others of which are left out; none: all.
     """
     paths = sorted(path for path in folder.glob("*.html") if path.name != "index.html")
+    if students:
+        paths = [path for path in paths if path.stem in students or not path.name.startswith("02_student-")]
     if not paths:
         raise FileNotFoundError(f"no pages in {folder}: an index lists the .html files there")
     for path in paths:
@@ -219,16 +227,16 @@ def main(arguments: list[str] | None = None) -> None:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
     commands = parser.add_subparsers(dest="command", required=True)
-    for command, operands in {"html": "source target", "index": "folder"}.items():
-        subparser = commands.add_parser(command)
-        for operand in operands.split():
-            subparser.add_argument(operand, type=Path)
+    html, listing = commands.add_parser("html"), commands.add_parser("index")
+    for subparser, operand in [(html, "source"), (html, "target"), (listing, "folder")]:
+        subparser.add_argument(operand, type=Path)
+    listing.add_argument("students", nargs="*")
     given = parser.parse_args(arguments)
     try:
         if given.command == "html":
             publish(given.source, given.target)
         else:
-            index(given.folder)
+            index(given.folder, given.students)
     except (OSError, ValueError) as error:
         sys.exit(f"publish.py {given.command}: {error}")
 

@@ -31,7 +31,7 @@ case "$*" in *"laplace@13"*) exit 1;; esac
 PYTHON = """#!/bin/sh
 case "$2" in
   html) cp "$3" "$4" ;;
-  index) ls "$3" > "$3/index.html" ;;
+  index) echo "$@" > "$3/index.html" ;;
   fairkd)
     echo "$@" >> python.log
     case "$*" in *"dedier@13"*) exit 1;; esac
@@ -126,6 +126,12 @@ def test_a_report_runs_in_its_order_and_only_what_is_not_done(project):
     assert ["kd" in line for line in again if "02_" in line] == [False]
     assert stems(again) == ORDER[2:]
     assert all("-p beta 2.0" in line for line in again)
+    # A student leaves: its page stays, and is not listed.
+    assert (project / "reports/small/index.html").read_text().endswith(" 02_student-kd 02_student-laplace@3\n")
+    profile(project, "laplace@3")
+    assert make(project, "reports")[0].returncode == 0
+    assert (project / "reports/small/index.html").read_text().endswith("reports/small 02_student-laplace@3\n")
+    assert (project / "reports/small/02_student-kd.html").exists()
 
 
 def test_what_fails_is_kept_and_stops_only_what_needs_it(project):

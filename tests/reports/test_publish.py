@@ -268,6 +268,17 @@ def test_the_index_links_to_the_pages_in_order(folder):
     assert publish.outside_references(str(soup)) == []
 
 
+def test_students_that_are_not_named_are_left_out_of_the_index(folder):
+    names = ["01_teacher", "02_student-kd", "02_student-old", "05_study"]
+    for name in names:
+        page(folder, name=name)
+    publish.main(["index", str(folder), "02_student-kd", "02_student-not-made"])
+    soup = BeautifulSoup((folder / "index.html").read_text(encoding="utf-8"), "html.parser")
+    assert [entry.a["href"] for entry in soup.select("li")] == [f"{name}.html" for name in names if "old" not in name]
+    last = BeautifulSoup((folder / "05_study.html").read_text(encoding="utf-8"), "html.parser")
+    assert last.header.nav.a["href"] == "02_student-kd.html" and (folder / "02_student-old.html").exists()
+
+
 def test_an_index_of_nothing_is_refused(folder):
     with pytest.raises(SystemExit, match="no pages in"):
         publish.main(["index", str(folder)])

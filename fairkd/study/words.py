@@ -76,7 +76,7 @@ def _apart(differences: pd.DataFrame) -> str:
 
 
 def _interval(difference: pd.Series) -> str:
-    return "{value:+z.3f} [{low:+z.3f}, {high:+z.3f}]".format(**difference)
+    return "{value:+z.3f} [{low:+.3f}, {high:+.3f}]".format(**difference)  # a bound has the side of 0 it is on
 
 
 def _difference(difference: pd.Series) -> str:

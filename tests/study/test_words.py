@@ -59,6 +59,6 @@ def test_what_its_teacher_loses_too_is_said_to_be_the_teachers():
     assert "**loses a**: 0.100" in said and "; its teacher does so too: it has 0.200 [0.100, 0.300] and 0.990" in said
 
 
-def test_a_difference_that_rounds_to_0_has_no_sign_of_its_own():
+def test_a_difference_that_rounds_to_0_has_no_sign_of_its_own_but_its_bounds_have():
     tiny = DIFFERENCES.tail(2).assign(row="a", value=-1e-5, low=-2e-5, high=0.0)
-    assert "laplace@3 +0.000 [+0.000, +0.000]" in study.in_words(tiny, ["a"])
+    assert "laplace@3 +0.000 [-0.000, +0.000]" in study.in_words(tiny, ["a"])

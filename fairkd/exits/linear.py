@@ -130,6 +130,7 @@ def check_prior_precision(tau: float) -> None:
 
 def check_features(features: Tensor, width: int | None = None) -> None:
     """Refuse what is not a finite, floating point (N, D), N >= 1, D = `width` if given."""
+    _check_tensor("features", features)
     if features.ndim != 2 or features.numel() == 0:
         raise ValueError(f"features have shape {tuple(features.shape)}; they must be (N, D), neither of them 0")
     if not features.is_floating_point():
@@ -140,6 +141,11 @@ def check_features(features: Tensor, width: int | None = None) -> None:
         raise ValueError(f"features have width {features.shape[1]}, the exit {width}; take them from the exit's layer")
     if not math.isfinite(feature_norm(features)):
         raise ValueError("features hold NaN or infinity; look for a diverged model or half-precision overflow")
+
+
+def _check_tensor(name: str, given: Tensor) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} are {type(given).__name__}; they must be a torch tensor: torch.as_tensor({name})")
 
 
 def checked_weights(weights: Tensor | None, features: Tensor) -> Tensor | None:
@@ -158,6 +164,7 @@ def checked_weights(weights: Tensor | None, features: Tensor) -> Tensor | None:
 def check_data(features: Tensor, labels: Tensor, n_classes: int | None, width: int | None = None) -> int:
     """Refuse features or labels that make no classification problem; return the number of classes."""
     check_features(features, width)
+    _check_tensor("labels", labels)
     if labels.shape != features.shape[:1]:
         raise ValueError(f"labels have shape {tuple(labels.shape)}; they must be ({len(features)},), one a row")
     if labels.is_floating_point() or labels.dtype == torch.bool:

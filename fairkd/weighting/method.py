@@ -147,8 +147,8 @@ class Lifted(Weighted):
         """
         if not weights.any():
             raise ValueError(
-                f"{self.name} gives every instance the weight 0, since its exit is certain of every label; "
-                "a larger prior_precision makes it less sure"
+                f"{self.name} gives every instance the weight 0; where its exit is certain of every label, a larger "
+                "prior_precision makes it less sure"
             )
         if self.permute_weights:
             generator = torch.Generator().manual_seed(seed)

@@ -261,7 +261,10 @@ def broken(value):
         ({"features": broken(math.inf)}, "features hold NaN or infinity"),
         ({"features": torch.ones(0, 2), "labels": torch.ones(0).long()}, r"features have shape \(0, 2\)"),
         ({"features": torch.ones(4)}, r"features have shape \(4,\)"),
-        ({"features": np.ones((4, 2))}, r"features are ndarray; they must be a torch tensor: torch.as_tensor\(features"),
+        (
+            {"features": np.ones((4, 2))},
+            r"features are ndarray; they must be a torch tensor: torch.as_tensor\(features",
+        ),
         ({"labels": [0, 1, 0, 1]}, "labels are list; they must be a torch tensor"),
         ({"features": torch.ones(4, 2).long()}, "features have dtype torch.int64"),
         ({"labels": torch.tensor([0, 1])}, r"labels have shape \(2,\).*\(4,\)"),

@@ -3,18 +3,18 @@
 #   PAPERMILL_ARGS (environment)    more for every notebook, in papermill's own words
 # A job is a notebook or a run. A run has a mark named by its key, so a changed parameter or line of code is another job,
 # and what is there already is none; a notebook runs again when its file, its runs' keys or the code of fairkd change.
+import atexit
 import json
 import logging
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import time
-from functools import cache, wraps
+from contextlib import ExitStack
+from functools import cache, partial, wraps
 from pathlib import Path
 
-from filelock import Timeout
 from snakemake.logging import get_event, logger
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -51,24 +51,12 @@ NAME = profile_name(Path(PARAMS))
 OUT = f"reports/{NAME}"
 
 
-def alone():
-    """Hold the lock of the profile's pages until this process ends; who waits says for whom.
-
-    Two graphs at once would run each job twice, and delete what the other had finished.
-    """
-    lock, holder = runs.lock_of(Path(OUT)), Path(f"reports/.{NAME}.holder")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{holder.read_text() if holder.exists() else 'another process'} is making {OUT}; waiting", flush=True)
-        lock.acquire(poll_interval=1)
-    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')},")
-    return lock
-
-
-# Before anything is looked at, so that who waited finds what is done; not by a process that makes one job of a graph.
+# One graph of a profile at a time: two at once would run each job twice, and delete what the other had finished. Before
+# anything is looked at, so that who waited finds what is done; not by a process that makes one job of a graph.
 if workflow.is_main_process and not workflow.output_settings.dryrun:
-    LOCK = alone()
+    HELD = ExitStack()
+    HELD.enter_context(runs.alone(Path(OUT), partial(print, flush=True)))
+    atexit.register(HELD.close)
 
 GIVEN = os.environ.get("PAPERMILL_ARGS", "")
 SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job

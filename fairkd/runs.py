@@ -158,7 +158,7 @@ def find(name: str) -> Run | None:
     """The finished run of this name, or None; one that is no longer what was written is set aside and said."""
     folder = runs_folder() / name
     if folder.is_dir() and files.damage(folder):
-        with _alone(folder):
+        with alone(folder):
             _set_aside(folder)
     return Run(folder) if folder.is_dir() else None
 
@@ -296,7 +296,7 @@ def cached(name: str, compute: Callable[[Path], None]) -> Path:
         files.write_manifest(partial, (file for file in partial.rglob("*") if file.is_file()))
 
     if folder.is_dir() and files.damage(folder):
-        with _alone(folder):
+        with alone(folder):
             if folder.is_dir() and (damaged := files.damage(folder)):
                 log.info("%s: %s; made again", name, damaged)
                 shutil.rmtree(folder)
@@ -309,7 +309,7 @@ def _once(folder: Path, compute: Callable[[Path], None]) -> Path:
     Raises:
         StorageError: the disk is full, or cannot be written to.
     """
-    with _alone(folder):
+    with alone(folder):
         if not folder.is_dir():
             partial = folder.with_name(f"{folder.name}.partial")
             partial.mkdir(exist_ok=True)
@@ -319,8 +319,12 @@ def _once(folder: Path, compute: Callable[[Path], None]) -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; the lock of a process that was killed is free. Who waits says for whom.
+def alone(folder: Path, waits: Callable[[str], None] = log.info) -> Iterator[None]:
+    """Hold the lock of a folder; the lock of a process that was killed is free.
+
+    Args:
+        folder: what one process at a time makes.
+        waits: given who holds the lock, in words, before it is waited for.
 
     Raises:
         StorageError: the disk is full, or cannot be written to.
@@ -331,7 +335,7 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("%s: %s is making it; waiting", folder.name, _holding(holder))
+            waits(f"{folder.name}: {_holding(holder)} is making it; waiting")
             lock.acquire()
         try:
             said = {"process": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv)[:200]}

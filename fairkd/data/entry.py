@@ -1,6 +1,5 @@
 """A data set as an entry, one YAML file: where it comes from, its text, its labels, and what makes its groups."""
 
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -9,17 +8,11 @@ import yaml
 from pydantic import Field, PrivateAttr
 
 from fairkd import runs
-from fairkd.data.groups import NO_PUNCTUATION, REPORT_ROWS
+from fairkd.data.groups import NO_PUNCTUATION, RESERVED, is_taken
 from fairkd.data.registry import GENERATORS, RULES
 from fairkd.parameters import ParameterError, Parameters, nearest, parameter
 
 FOLDER = Path(__file__).parents[2] / "params" / "datasets"
-# Columns that every frame has; `held`, which it has while it is drawn; `split`, which tables add.
-RESERVED = {"id", "label", "group", "importance", "held", "split"}
-# Beside the attribute, in tables of runs, columns of its name would overwrite one another, or be renamed by a merge;
-# of REPORT_ROWS the level of a boolean would be one.
-_IN_TABLES = {"epoch", "weight", "given", "parameter", "setting", "exit_right", "layer", "depth"}
-_OF_MODELS = re.compile(r"(.*_)?prob_.*|.*_margin")
 _DESCRIPTIVE = {"description", "licence", "citation"}
 
 Value = bool | int | float | str
@@ -76,7 +69,7 @@ class Attribute(Parameters):
         for word in self.words or ():
             if word != word.translate(NO_PUNCTUATION).lower() or not word or " " in word:
                 raise ParameterError(f"words: {word!r} would never be found: text is lower-cased, without punctuation")
-        if self.name in RESERVED | _IN_TABLES | REPORT_ROWS or _OF_MODELS.fullmatch(self.name):
+        if is_taken(self.name):
             raise ParameterError(f"name = {self.name!r}: this name is taken; call it otherwise, whatever its column")
 
     @property

@@ -1,5 +1,6 @@
 """Groups: a label together with a level of the attribute. Data frames only."""
 
+import re
 import string
 from collections.abc import Collection
 from typing import Any
@@ -10,6 +11,11 @@ import pandas as pd
 NEGATION_WORDS = frozenset({"nobody", "no", "never", "nothing"})
 # Rows of a report that are no group's and no level's.
 REPORT_ROWS = frozenset({"average", "worst_group", "worst_of_means", "mean_of_worsts", "gap", "ece", "nll"})
+# Columns that every frame has; `held`, which it has while it is drawn; `split`, which tables add.
+RESERVED = frozenset({"id", "label", "group", "importance", "held", "split"})
+# Beside the attribute, in tables of runs, columns of its name would overwrite one another, or be renamed by a merge.
+_IN_TABLES = frozenset({"epoch", "weight", "given", "parameter", "setting", "exit_right", "layer", "depth"})
+_OF_MODELS = re.compile(r"(.*_)?prob_.*|.*_margin")
 NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -24,6 +30,11 @@ def has_negation(text: str) -> bool:
     ASCII punctuation is removed, the rest lower-cased and split on spaces; the words are nobody, no, never, nothing.
     """
     return has_word(text, NEGATION_WORDS)
+
+
+def is_taken(name: str) -> bool:
+    """Whether an attribute cannot be called so: a column of a table, or a row of a report, has this name already."""
+    return name in RESERVED | _IN_TABLES | REPORT_ROWS or _OF_MODELS.fullmatch(name) is not None
 
 
 def group_name(label: str, attribute: str, level: Any) -> str:

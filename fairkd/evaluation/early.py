@@ -160,9 +160,7 @@ class Held(NamedTuple):
     evaluation: pd.DataFrame
 
 
-def early_answers(
-    held: dict[str, dict[int, Held]], depths: list[float], attribute: str = "negation", *, confidence: float = 0.95
-) -> pd.DataFrame:
+def early_answers(held: dict[str, dict[int, Held]], depths: list[float], *, confidence: float = 0.95) -> pd.DataFrame:
     """Every student's early answers by every criterion, at every mean depth asked for.
 
     Args:
@@ -181,19 +179,17 @@ def early_answers(
     for student, of_seed in held.items():
         for target in depths:
             told = _told(of_seed, target)
-            accuracy = compare(told, [], attribute=attribute, n_boot=0, confidence=confidence).report
+            accuracy = compare(told, [], n_boot=0, confidence=confidence).report
             found = [accuracy.rename(columns={"student": "criterion"}).assign(of="accuracy")]
             for name, tables in told.items():
-                depth = _depths(list(tables.values()), attribute, confidence)
+                depth = _depths(list(tables.values()), confidence)
                 found.append(depth.assign(criterion=name, of="depth"))
             parts += [part.assign(student=student, target=target) for part in found]
     report = pd.concat(parts, ignore_index=True)
     return report[["student", "criterion", "target", "of", "row", "value", "low", "high"]]
 
 
-def early_differences(
-    held: dict[str, dict[int, Held]], depth: float, attribute: str = "negation", *, confidence: float = 0.95
-) -> pd.DataFrame:
+def early_differences(held: dict[str, dict[int, Held]], depth: float, *, confidence: float = 0.95) -> pd.DataFrame:
     """What the accuracies of criteria differ by at one depth asked for, paired in seeds and rows.
 
     Every criterion minus the random control and minus the margin: columns student, criterion, baseline, row, value,
@@ -201,9 +197,7 @@ def early_differences(
     """
     parts = []
     for student, of_seed in held.items():
-        compared = compare(
-            _told(of_seed, depth), ["random", "margin"], attribute=attribute, n_boot=0, confidence=confidence
-        )
+        compared = compare(_told(of_seed, depth), ["random", "margin"], n_boot=0, confidence=confidence)
         parts.append(compared.differences.rename(columns={"student": "criterion"}).assign(student=student))
     apart = pd.concat(parts, ignore_index=True)
     return apart[["student", "criterion", "baseline", "row", "value", "low", "high", "p"]]
@@ -221,9 +215,9 @@ def _answered(held: Held, criterion: str, depth: float, seed: int) -> pd.DataFra
     return answers(held.evaluation, criterion, threshold, seed).sort_values("id", ignore_index=True)
 
 
-def _depths(tables: list[pd.DataFrame], attribute: str, confidence: float) -> pd.DataFrame:
+def _depths(tables: list[pd.DataFrame], confidence: float) -> pd.DataFrame:
     """The mean depth on average and of every group, over S seeds: row, value, low, high."""
-    weights = row_weights(tables[0], attribute)
+    weights = row_weights(tables[0])
     unit = (weights / weights.sum().replace(0, np.nan)).T  # (R, N)
     depth = np.stack([table["depth"] for table in tables])  # (S, N)
     each = depth @ unit.to_numpy().T  # (S, R)

@@ -7,8 +7,8 @@ column of `row_weights`.
 import numpy as np
 import pandas as pd
 
-from fairkd.data.groups import attribute_name
-from fairkd.evaluation.tables import attribute_of, is_correct
+from fairkd.data.groups import attribute_name, is_taken
+from fairkd.evaluation.tables import is_correct
 
 
 def group_names(rows: pd.DataFrame) -> list[str]:
@@ -17,16 +17,33 @@ def group_names(rows: pd.DataFrame) -> list[str]:
     return list(column.cat.categories) if hasattr(column, "cat") else sorted(column.unique())
 
 
-def row_weights(predictions: pd.DataFrame, attribute: str) -> pd.DataFrame:
+def attribute_of(predictions: pd.DataFrame) -> str:
+    """The column of the attribute: the one whose name no other column of any table has.
+
+    Raises:
+        KeyError: there is none, or more than one; the message has them.
+    """
+    left = [name for name in predictions if not is_taken(str(name))]
+    if len(left) != 1:
+        raise KeyError(f"state attribute, a column of the predictions that makes the groups; it may be one of: {left}")
+    return left[0]
+
+
+def row_weights(predictions: pd.DataFrame, attribute: str | None = None) -> pd.DataFrame:
     """How much each example counts for the average, for every group and for every level: a column for each, (N, R).
 
     The average and the levels weigh examples by `importance` where the table has it, a group counts its own alike.
     The column of a group without examples is 0.
 
+    Args:
+        predictions: a predictions table.
+        attribute: the column whose levels get a column each; None: see `attribute_of`.
+
     Raises:
         KeyError: the attribute is not a column.
         ValueError: the table is empty.
     """
+    attribute = attribute_of(predictions) if attribute is None else attribute
     if attribute not in predictions:
         raise KeyError(f"attribute {attribute!r} is not a column of the predictions, which are: {list(predictions)}")
     if predictions.empty:
@@ -51,7 +68,7 @@ def group_accuracy(predictions: pd.DataFrame, model: str = "student", attribute:
     without rows is NaN. Of several alike groups the lowest is lowest by chance too: six of 90 rows, each right at
     .675, have a worst of .61 on average. The attribute is the table's own (`attribute_of`) where none is given.
     """
-    weights = row_weights(predictions, attribute or attribute_of(predictions))
+    weights = row_weights(predictions, attribute)
     accuracy = accuracies(is_correct(predictions, model).to_numpy(), weights)
     worst = accuracy[group_names(predictions)].min()
     return pd.concat([accuracy, pd.Series({"worst_group": worst, "gap": accuracy["average"] - worst})])

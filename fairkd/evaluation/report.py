@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fairkd.evaluation.scores import Scores
-from fairkd.evaluation.tables import attribute_of
 
 
 def group_report(
@@ -39,7 +38,7 @@ def group_report(
         KeyError: the model or a column is not in the table.
         ValueError: the table is empty.
     """
-    scores = Scores.of([predictions], model, attribute or attribute_of(predictions), n_boot, seed)
+    scores = Scores.of([predictions], model, attribute, n_boot, seed)
     report = _of_one_run(scores.report(confidence))
     n = (scores.weights > 0).sum().reindex(report.index, fill_value=len(predictions))
     n["worst_group"] = n[report["value"][scores.groups].idxmin()]
@@ -65,7 +64,6 @@ def paired_difference(
     if set(predictions["id"]) != set(baseline["id"]):
         raise ValueError("predictions and baseline hold different examples: compare runs on the same evaluation split")
     baseline = baseline.set_index("id").loc[predictions["id"]].reset_index()
-    attribute = attribute or attribute_of(predictions)
     ours, theirs = (Scores.of([table], model, attribute, 0, 0) for table in (predictions, baseline))
     return _of_one_run(ours.minus(theirs, confidence)).loc[:"gap", ["value", "low", "high"]]
 

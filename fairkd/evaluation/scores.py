@@ -51,7 +51,7 @@ class Scores:
     resampled: dict[str, np.ndarray]
 
     @classmethod
-    def of(cls, tables: list[pd.DataFrame], model: str, attribute: str, n_boot: int, seed: int) -> "Scores":
+    def of(cls, tables: list[pd.DataFrame], model: str, attribute: str | None, n_boot: int, seed: int) -> "Scores":
         """Read predictions tables that hold the same examples in the same order; without resamples no ece and nll."""
         first = tables[0]
         weights, importance = row_weights(first, attribute), importance_of(first)

@@ -33,7 +33,7 @@ def compare(
     baselines: list[str],
     *,
     model: str = "student",
-    attribute: str = "negation",
+    attribute: str | None = None,
     n_boot: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -43,6 +43,7 @@ def compare(
     Args:
         tables: {student: {training seed: predictions table}}.
         baselines: the students that the others are compared with, one by one; those absent are left out.
+        attribute: the column whose levels get a row each; None: the table's own (`attribute_of`).
         n_boot: bootstrap resamples, for ece and nll.
         seed: of the bootstrap.
 

@@ -17,21 +17,21 @@ def class_difference(rows: pd.DataFrame) -> float:
     return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))
 
 
-def _average(rows: pd.DataFrame, attribute: str) -> float:
-    return group_accuracy(rows, attribute=attribute)["average"]
+def _average(rows: pd.DataFrame) -> float:
+    return group_accuracy(rows)["average"]
 
 
-def _worst_group(rows: pd.DataFrame, attribute: str) -> float:
-    return group_accuracy(rows, attribute=attribute)["worst_group"]
+def _worst_group(rows: pd.DataFrame) -> float:
+    return group_accuracy(rows)["worst_group"]
 
 
 BY_GROUPS = "validation worst group"
 
 # By what is chosen: nothing, or the validation split, whose group labels `BY_GROUPS` alone reads.
-SELECTIONS: dict[str, Callable[[pd.DataFrame, str], float] | None] = {
+SELECTIONS: dict[str, Callable[[pd.DataFrame], float] | None] = {
     "last epoch": None,
     "validation average": _average,
-    "smallest class difference": lambda rows, attribute: -class_difference(rows),
+    "smallest class difference": lambda rows: -class_difference(rows),
     BY_GROUPS: _worst_group,
 }
 
@@ -46,7 +46,7 @@ def worst_by_exit(rows: pd.DataFrame) -> float:
     return float(pd.Series(right, index=rows.index).groupby([rows["label"], rows["exit_right"]]).mean().min())
 
 
-def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", among: str = "epoch") -> float:
+def chosen(table: pd.DataFrame, selection: str, among: str = "epoch") -> float:
     """The epoch (or other setting) that a rule would keep; of equals the better average, then the first.
 
     Args:
@@ -57,7 +57,7 @@ def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", amo
     Raises:
         ValueError: an unknown selection, or one that needs validation rows where there are none.
     """
-    rules = SELECTIONS | {BY_EXIT: lambda rows, _: worst_by_exit(rows)}
+    rules = SELECTIONS | {BY_EXIT: worst_by_exit}
     if selection not in rules:
         raise ValueError(f"selection is {selection!r}; choose one of {', '.join(rules)}")
     rule = rules[selection]
@@ -66,10 +66,7 @@ def chosen(table: pd.DataFrame, selection: str, attribute: str = "negation", amo
     validation = table[table["split"] == "validation"]
     if validation.empty:
         raise ValueError(f"selection {selection!r} needs validation rows: set validation_examples above 0")
-    scores = {
-        setting: (rule(rows, attribute), _average(rows, attribute))
-        for setting, rows in validation.groupby(among, sort=True)
-    }
+    scores = {setting: (rule(rows), _average(rows)) for setting, rows in validation.groupby(among, sort=True)}
     return max(scores, key=scores.get)
 
 

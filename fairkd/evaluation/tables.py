@@ -3,8 +3,6 @@
 Every model has its `{model}_prob_{class index}` columns and `{model}_margin`.
 """
 
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -41,19 +39,6 @@ def predictions_table(rows: pd.DataFrame, probabilities: dict[str, np.ndarray], 
         part = pd.DataFrame(probs, columns=[f"{model}_prob_{c}" for c in range(probs.shape[1])])
         parts.append(part.assign(**{f"{model}_margin": margins(probs)}))
     return pd.concat(parts, axis=1)
-
-
-def attribute_of(predictions: pd.DataFrame) -> str:
-    """The column of the attribute: the one that neither a model nor an example of any data set has.
-
-    Raises:
-        KeyError: there is none, or more than one; the message has them.
-    """
-    known = {"id", "label", "group", "importance", "split", "epoch"}
-    left = [name for name in predictions if name not in known and not re.search(r"_prob_\d+$|_margin$", str(name))]
-    if len(left) != 1:
-        raise KeyError(f"state attribute, a column of the predictions that makes the groups; it may be one of: {left}")
-    return left[0]
 
 
 def class_probabilities(predictions: pd.DataFrame, model: str = "student") -> np.ndarray:

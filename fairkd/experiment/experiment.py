@@ -13,7 +13,7 @@ from fairkd import runs
 from fairkd.data import DataOptions, evaluation_identity, training_identity
 from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
-from fairkd.experiment.parts import generator_options, named, unread
+from fairkd.experiment.parts import contradicted, generator_options, named, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
 from fairkd.experiment.students import entry, read_student, title
 from fairkd.parameters import (
@@ -110,11 +110,7 @@ class Experiment(DataOptions, ExitOptions):
         """
         spec = given.pop("student", None)
         own_entry = read_student(spec) if spec is not None else {}
-        if twice := sorted(name for name in own_entry.keys() & given.keys() if own_entry[name] != given[name]):
-            raise ParameterError(
-                f"{twice[0]} = {given[twice[0]]!r}: student = {spec!r} says {twice[0]} = {own_entry[twice[0]]!r}; "
-                "state one of them"
-            )
+        contradicted(given, own_entry, f"student = {spec!r}")
         shared = (defaults or {}) | given
         given |= own_entry
         settings = shared | own_entry
@@ -215,10 +211,7 @@ class Experiment(DataOptions, ExitOptions):
         profile = given.pop("profile", settled.pop("profile", "demo"))
         changes = given.pop("changes", settled.pop("changes", {}))
         defaults = profile_parameters(profile, changes)
-        if twice := sorted(name for name in given.keys() & changes.keys() if given[name] != changes[name]):
-            raise ParameterError(
-                f"{twice[0]} = {given[twice[0]]!r}: changes says {changes[twice[0]]!r}; state one of them"
-            )
+        contradicted(given, changes, "changes")
         defaults |= {name: value for name, value in settled.items() if name not in changes}
         if "method" in declared:
             return cls(defaults, **given).read_by_students(changes)

@@ -21,6 +21,17 @@ def named(parameter: str, registry: dict[str, type[Parameters]], name: str) -> t
     return registry[name]
 
 
+def contradicted(given: dict[str, Any], stated: dict[str, Any], who: str) -> None:
+    """Refuse parameters that are given and also stated elsewhere, with another value.
+
+    Raises:
+        ParameterError: one is; `who` is where else it is stated.
+    """
+    if twice := sorted(name for name in given.keys() & stated.keys() if given[name] != stated[name]):
+        name = twice[0]
+        raise ParameterError(f"{name} = {given[name]!r}: {who} says {name} = {stated[name]!r}; state one of them")
+
+
 def own_names() -> set[str]:
     """The names of all parameters that a method, a posterior or a generator has of its own."""
     return {name for part in (METHODS | POSTERIORS | GENERATORS).values() for name in part.model_fields}

@@ -166,7 +166,7 @@ def folded(name: str, width: int = 48) -> str:
 
 def wrapped(name: str) -> str:
     """A group's or student's name in lines of its parts."""
-    return re.sub(r",\s*", ",\n", name).replace(" (", "\n(")
+    return folded(name, 1).replace(" (", "\n(")
 
 
 def n_lines(name: str) -> int:

@@ -117,7 +117,7 @@ def comparison(experiment: Experiment, found: dict[str, dict[int, Run]]) -> Comp
         experiment: whose students they are.
         found: {student: {seed: run}}.
     """
-    titles, attribute = {spec: experiment.title(spec) for spec in found}, experiment.entry.attribute.name
+    titles = {spec: experiment.title(spec) for spec in found}
     tables = {
         titles[spec]: {seed: run.table("predictions") for seed, run in of_seed.items()}
         for spec, of_seed in found.items()
@@ -125,9 +125,9 @@ def comparison(experiment: Experiment, found: dict[str, dict[int, Run]]) -> Comp
     dedier = [spec for spec in found if spec.startswith("dedier")]
     same = [spec for spec in dedier if spec.replace("dedier", "laplace", 1) in found]
     baselines = [titles[spec] for spec in dict.fromkeys(["kd", *dedier[:1], *same]) if spec in found]
-    compared = compare(tables, baselines, attribute=attribute)
+    compared = compare(tables, baselines)
     table = next(iter(next(iter(tables.values())).values()))
-    teacher = compare({"teacher": {0: table}}, [], model="teacher", attribute=attribute).report
+    teacher = compare({"teacher": {0: table}}, [], model="teacher").report
     return replace(compared, report=pd.concat([teacher, compared.report], ignore_index=True))
 
 

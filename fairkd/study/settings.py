@@ -14,10 +14,10 @@ Swept = Mapping[str, Seeds]  # {student: {seed: predictions}}, as `frontier` giv
 
 def frontier_points(experiment: Experiment, found: Swept) -> pd.DataFrame:
     """Every student at every setting, over the seeds: student, parameter, setting, row, value, low, high."""
-    parts, attribute = [], experiment.entry.attribute.name
+    parts = []
     for spec, of_seed in found.items():
         tables = {str(setting): _at(of_seed, setting) for setting in _settings(of_seed)}
-        report = compare(tables, [], attribute=attribute, n_boot=0).report
+        report = compare(tables, [], n_boot=0).report
         report = report.rename(columns={"student": "setting"}).assign(
             student=experiment.title(spec), parameter=_parameter(of_seed)
         )
@@ -31,19 +31,19 @@ def frontier_choices(experiment: Experiment, found: Swept) -> pd.DataFrame:
     Returns:
         Columns student, selection, parameter, settings (of the seeds in their order), row, value, low, high.
     """
-    parts, attribute = [], experiment.entry.attribute.name
+    parts = []
     for rule in [*(rule for rule in SELECTIONS if rule != "last epoch"), BY_EXIT]:
         tables, settings, parameters = {}, {}, {}
         for spec, of_seed in found.items():
             if rule == BY_EXIT and "exit_right" not in _first(of_seed):
                 continue
             student = experiment.title(spec)
-            kept = {seed: chosen(table, rule, attribute, "setting") for seed, table in of_seed.items()}
+            kept = {seed: chosen(table, rule, "setting") for seed, table in of_seed.items()}
             tables[student] = {seed: evaluated_at(of_seed[seed], "setting", at) for seed, at in kept.items()}
             settings[student] = " ".join(f"{at:g}" for at in kept.values())
             parameters[student] = _parameter(of_seed)
         if tables:
-            report = compare(tables, [], attribute=attribute, n_boot=0).report
+            report = compare(tables, [], n_boot=0).report
             told = {"parameter": report["student"].map(parameters), "settings": report["student"].map(settings)}
             parts.append(report.assign(selection=rule, **told))
     return pd.concat(parts, ignore_index=True)
@@ -55,12 +55,12 @@ def laplace_differences(experiment: Experiment, found: Swept) -> pd.DataFrame:
     Returns:
         Columns student, setting, row, value, low, high: as of `evaluation.compare`; empty without such a pair.
     """
-    parts, attribute = [], experiment.entry.attribute.name
+    parts = []
     for spec in [spec for spec in found if spec.startswith("laplace")]:
         twin = found.get(spec.replace("laplace", "dedier", 1))
         for setting in _settings(found[spec]) if twin else ():
             tables = {"dedier": _at(twin, setting), experiment.title(spec): _at(found[spec], setting)}
-            apart = compare(tables, ["dedier"], attribute=attribute, n_boot=0).differences
+            apart = compare(tables, ["dedier"], n_boot=0).differences
             parts.append(apart.assign(setting=setting))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"student": [], "setting": [], "row": []})
 

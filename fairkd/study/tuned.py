@@ -96,8 +96,8 @@ def worth(asked: Tuning, splits: Splits, table: pd.DataFrame) -> tuple[pd.DataFr
     for student, part in table.groupby("student", sort=False):
         first = part["entry"].iloc[0]
         runs_of = {name: made(asked.experiment.student(name), splits) for name in dict.fromkeys((first, best[student]))}
-        tables = {name: {seed: predictions_at(run, asked.selection, splits.attribute)} for name, run in runs_of.items()}
-        compared = compare(tables, [first], attribute=splits.attribute)
+        tables = {name: {seed: predictions_at(run, asked.selection)} for name, run in runs_of.items()}
+        compared = compare(tables, [first])
         reports.append(compared.report)
         differences.append(compared.differences)
     return pd.concat(reports, ignore_index=True), pd.concat(differences, ignore_index=True)

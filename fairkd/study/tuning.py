@@ -200,8 +200,8 @@ class _Objective:
         for epoch, table in epochs.groupby("epoch"):
             if epoch not in told:  # of a run that was there, or resumed
                 trial.report(self._value(table), int(epoch))
-        epoch = chosen(epochs, self.asked.selection, self.splits.attribute)
+        epoch = chosen(epochs, self.asked.selection)
         return self._value(epochs[epochs["epoch"] == epoch])
 
     def _value(self, table: pd.DataFrame) -> float:
-        return float(self.rule(table[table["split"] == "validation"], self.splits.attribute))
+        return float(self.rule(table[table["split"] == "validation"]))

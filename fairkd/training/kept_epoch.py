@@ -45,7 +45,7 @@ class KeptEpoch(TrainerCallback):
         log.info("epoch %d is the student, by %s", best, self.rule)
 
     def _best(self) -> int:
-        return int(evaluation.chosen(self.epochs.collect(), self.rule, self.epochs.task.splits.attribute))
+        return int(evaluation.chosen(self.epochs.collect(), self.rule))
 
     def _file(self, epoch: int) -> Path:
         return self.folder / f"{epoch:04d}.safetensors"

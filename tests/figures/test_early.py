@@ -34,7 +34,8 @@ def test_a_line_is_accuracy_against_the_depth_that_was_used():
     assert list(margin.get_ydata()) == [0.1, 0.1, 0.4] and list(random.get_ydata()) == [0.4, 0.4, 0.4]
     assert axes[1].collections[0].get_paths()[0].vertices[:, 1].min() == pytest.approx(0.09)
     assert figure.caption.startswith(
-        "Where the criteria lie farthest apart in a, yes, by mean depth: kd, at 0.25, 0.100 (margin) and 0.400 "
+        "Where the criteria lie farthest apart in a, yes, by mean depth: "
+        "kd, at 0.25, 0.100 (margin) and 0.400 (random); dedier@3"
     )
     assert "kd, a, yes, margin: 0.100 at 0.24, 0.100 at 0.49, 0.400 at 0.99" in figure.alt
     assert set(figure.table["row"]) == {"average", "a, yes"}

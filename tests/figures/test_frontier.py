@@ -22,7 +22,8 @@ def test_a_line_a_student_through_its_settings_and_a_mark_for_each_other():
         "a from 0.300 at average 0.800 to 0.500 at 0.700 (beta 2)" in figure.alt and "dfr 0.600 at 0.750" in figure.alt
     )
     assert figure.caption.startswith(
-        "Of the lines, which are refits, the highest worst group is 0.500, of a at beta 2, at an average of 0.700. "
+        "Of the lines, which are refits, the highest worst group is 0.500, of a at beta 2, "
+        "at an average of 0.700. Stars "
     )
     with pytest.raises(ValueError, match="the points lacks the columns setting"):
         figures.frontier(points.drop(columns="setting"), marks)

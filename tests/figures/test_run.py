@@ -269,8 +269,9 @@ def test_weights_are_means_and_shares_of_the_total(drawn, weights):
     ends = {line.get_label(): line.get_ydata()[-1] for line in shares.lines}
     assert ends == pytest.approx((last / last.sum()).to_dict())
     said = drawn["weights_over_epochs"].caption
-    assert said.startswith(f"After epoch 3 an instance of {LOST} weighs most, 7.00 on average; 58% of all")
-    assert said.endswith(f" sits in {LOST}.")
+    assert said == (
+        f"After epoch 3 an instance of {LOST} weighs most, 7.00 on average; 58% of all weight sits in {LOST}."
+    )
     assert f"{ends[LOST]:.0%} of all weight sits in {LOST}" in drawn["weights_over_epochs"].caption
 
 

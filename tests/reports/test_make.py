@@ -151,7 +151,7 @@ def test_a_second_make_of_a_profile_waits_for_the_first_and_finds_its_pages(proj
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert stems((project / "papermill.log").read_text().splitlines()) == ORDER
     [waited] = [line for line in (first.stdout + second.stdout).splitlines() if line.endswith("; waiting")]
-    assert re.match(r"(process \d+ on \S+, since .*,|another process) is making reports/small", waited)
+    assert re.match(r"small: (process \d+ on \S+ \(.*\), since .*,|another process) is making it; waiting$", waited)
     with FileLock(project / "reports" / ".small.lock"):  # who only looks does not wait
         assert make(project, "reports", "SNAKEMAKE_ARGS=--dry-run")[0].returncode == 0
 

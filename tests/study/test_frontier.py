@@ -71,8 +71,8 @@ def swept(right):
 def test_each_rule_keeps_what_it_says():
     # At 0 all rows but one are right; at 2 the two wrong ones are of both classes.
     table = swept({0.0: [True, True, True, False], 2.0: [True, False, False, True]})
-    assert chosen(table, "validation average", "negation", "setting") == 0
-    assert chosen(table, "smallest class difference", "negation", "setting") == 2
+    assert chosen(table, "validation average", "setting") == 0
+    assert chosen(table, "smallest class difference", "setting") == 2
     assert class_difference(table[(table["setting"] == 0) & (table["split"] == "validation")]) == 0.5
     choices = study.frontier_choices(Experiment(), {SPEC: {0: table, 1: table}})
     settings = choices.groupby("selection")["settings"].first()
@@ -84,8 +84,8 @@ def test_what_the_exit_errs_on_stands_for_the_groups():
     table = swept({0.0: [True, True, True, False], 2.0: [False, True, True, True]})
     table["exit_right"] = table["id"].ne("3").astype("boolean")  # wrong of the row that the student loses at 0
     assert [worst_by_exit(table[table["setting"] == setting]) for setting in (0, 2)] == [0, 0.5]
-    assert chosen(table, BY_EXIT, "negation", "setting") == 2
-    assert chosen(table, "validation average", "negation", "setting") == 0  # of equals the first
+    assert chosen(table, BY_EXIT, "setting") == 2
+    assert chosen(table, "validation average", "setting") == 0  # of equals the first
     both = {SPEC: {0: table}, "dfr": {0: table.drop(columns="exit_right")}}
     choices = study.frontier_choices(Experiment(), both)
     assert set(choices.loc[choices["selection"] == BY_EXIT, "student"]) == {SPEC}

@@ -190,7 +190,7 @@ def test_a_tuning_is_ordinary_runs_and_its_best_a_profile(asked, project):
     for row in table.itertuples():
         epochs = train_or_refit(asked, row.entry).table("epochs")
         validation = epochs[epochs["split"] == "validation"]
-        assert row.value == SELECTIONS["validation average"](validation, splits.attribute)
+        assert row.value == SELECTIONS["validation average"](validation)
     with pytest.MonkeyPatch.context() as patch:  # what is there costs nothing
         patch.setattr("fairkd.runs._once", lambda *_: pytest.fail("made again"))
         pd.testing.assert_frame_equal(tuned.trial_table(tuning.tune(asked, splits)), table)
@@ -208,7 +208,7 @@ def test_a_tuning_is_ordinary_runs_and_its_best_a_profile(asked, project):
 
 def test_the_epoch_that_counts_is_what_is_reported_and_kept(small, project, monkeypatch):
     rule = "smallest class difference"
-    monkeypatch.setitem(SELECTIONS, rule, lambda rows, _: float(rows["epoch"].iloc[0] == 1))
+    monkeypatch.setitem(SELECTIONS, rule, lambda rows: float(rows["epoch"].iloc[0] == 1))
     (project / "small.yaml").write_text(yaml.safe_dump(small.model_dump(exclude_defaults=True)))
     asked = tuning.Tuning(
         profile="small.yaml", changes={}, students=["dedier@1"], space={"beta": [0.5, 6.0]}, trials=1, selection=rule
@@ -274,7 +274,7 @@ def test_a_trial_reports_every_epoch_and_is_pruned(asked, monkeypatch):
         return runs.Run(folder)
 
     monkeypatch.setattr(tuning, "made", made)
-    monkeypatch.setitem(SELECTIONS, "validation average", lambda rows, _: float(*rows["value"].unique()))
+    monkeypatch.setitem(SELECTIONS, "validation average", lambda rows: float(*rows["value"].unique()))
     table = tuned.trial_table(tuning.tune(asked, splits))
     assert table["state"].tolist() == ["complete"] * 4 + ["pruned"] * 2
     assert table["value"].tolist() == [9, 8, 7, 6, 5, 4] and set(table["best"]) == {9}

@@ -18,7 +18,7 @@ RULE = "smallest class difference"
 @pytest.fixture
 def best(monkeypatch):
     """Makes an epoch the best by RULE."""
-    return lambda epoch: monkeypatch.setitem(SELECTIONS, RULE, lambda rows, _: float(rows["epoch"].iloc[0] == epoch))
+    return lambda epoch: monkeypatch.setitem(SELECTIONS, RULE, lambda rows: float(rows["epoch"].iloc[0] == epoch))
 
 
 def of_student(table):

@@ -144,8 +144,10 @@ def given():
         return {}
     command = ["papermill", "notebooks/05_study.ipynb", "-", "--prepare-only", *shlex.split(GIVEN)]
     quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
-    prepared = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=quiet).stdout
-    return json.loads(prepared)["metadata"]["papermill"]["parameters"]
+    prepared = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=quiet)
+    if prepared.returncode:
+        sys.exit(f"PAPERMILL_ARGS={GIVEN}: papermill refuses them, for the reason above")
+    return json.loads(prepared.stdout)["metadata"]["papermill"]["parameters"]
 
 
 @cache
@@ -223,6 +225,12 @@ def made_before(spec):
     return [mark(run.name, "report") for run in needs if run.part != "teacher"]
 
 
+@in_one_line
+def room_needed(experiment, wanted):
+    """In words, how many runs are left to make, how long that takes and how much room."""
+    return needed(experiment, load(experiment), wanted.values(), JOBS)
+
+
 def students():
     return [f"{OUT}/02_student-{name}.ipynb" for name in entries()]
 
@@ -235,7 +243,7 @@ def listed(what):
 onstart:
     for experiment, wanted in STUDIES:
         if not all(run.done for run in wanted.values()):
-            print(needed(experiment, load(experiment), wanted.values(), JOBS), flush=True)
+            print(room_needed(experiment, wanted), flush=True)
 
 
 wildcard_constraints:

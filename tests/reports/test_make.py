@@ -248,7 +248,7 @@ def test_an_entry_with_a_space_or_of_many_letters_has_a_page(project):
     assert re.fullmatch(rf"02_student-{re.escape(long[:100])}-[0-9a-f]{{16}}\.html", names[2])
 
 
-def test_a_wrong_entry_ends_it_with_its_own_words(project):
+def test_a_wrong_entry_or_argument_ends_it_with_its_own_words(project):
     for students, said in {
         "kd, 'dedier@3', 'dedier@3,beta=3.0'": "students, 'dedier@3,beta=3.0': is the same student as 'dedier@3'",
         "kd, 'kd,beta=3.0'": "students, 'kd,beta=3.0': ",
@@ -257,6 +257,10 @@ def test_a_wrong_entry_ends_it_with_its_own_words(project):
         result, lines, _ = make(project, "reports")
         assert result.returncode != 0 and lines == []
         assert result.stderr.splitlines()[-2].startswith(said) and "Traceback" not in result.stderr, result.stderr
+    result, lines, _ = make(project, "reports", "PAPERMILL_ARGS=-z 3")
+    assert result.returncode != 0 and lines == []
+    assert "PAPERMILL_ARGS=-z 3: papermill refuses them, for the reason above\n" in result.stderr
+    assert "No such option" in result.stderr and "Traceback" not in result.stderr, result.stderr
 
 
 def test_what_the_analysis_alone_reads_makes_it_again(project):

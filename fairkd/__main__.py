@@ -134,6 +134,7 @@ def _runs(action: str, names: list[str], safe: bool) -> None:
     """List, show, verify or remove runs."""
     if safe and action == "remove":
         names = [*names, *(each.folder.name for each in inventory.kept_runs() if each.why)]
+    names = list(dict.fromkeys(names))  # one that is named may be safe to delete too
     if not names and action in ("show", "remove") and not safe:
         raise inventory.InventoryError(f"runs {action}: name a run; see python -m fairkd runs list")
     match action:

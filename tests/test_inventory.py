@@ -102,6 +102,13 @@ def test_runs_are_removed_by_name_or_all_that_are_safe_to_delete(kept, capsys):
     assert "removed nothing" in capsys.readouterr().out
 
 
+def test_a_run_that_is_named_twice_is_removed_once(kept, capsys):
+    main(["runs", "remove", kept["own"], kept["own"]])
+    main(["runs", "remove", kept["other"], "--safe"])  # which is safe to delete, too
+    assert not list(runs.runs_folder().glob("kd-*"))
+    assert f"removed {kept['own']}: 0.0 MB" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["kd-none", "..", "../runs", ""])
 def test_a_name_that_is_no_run_is_refused_and_nothing_is_removed(kept, name):
     with pytest.raises(SystemExit, match="there is no such run"):

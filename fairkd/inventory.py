@@ -5,10 +5,12 @@ A run that no experiment of this checkout would find again (other code, other ve
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from filelock import Timeout
@@ -145,12 +147,7 @@ def clean_caches() -> int:
 
 
 def _kept(folder: Path) -> Kept:
-    stated, code = {}, {}
-    try:
-        stated = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")) or {}
-        code = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        pass
+    stated, code = _mapping(folder / "config.yaml", yaml.safe_load), _mapping(folder / "provenance.json", json.loads)
     state = {".damaged": "damaged", ".partial": "interrupted"}.get(folder.suffix, "finished")
     if state == "interrupted" and _busy(folder):
         state = "being made"
@@ -160,6 +157,15 @@ def _kept(folder: Path) -> Kept:
     made = datetime.fromtimestamp(max([f.stat().st_mtime for f in _files(folder)], default=folder.stat().st_mtime))
     goes_on = state == "interrupted" and any(folder.glob(f"checkpoint-*/{files.MANIFEST}"))
     return Kept(folder, state, made, _size(folder), "" if goes_on else _why(state, code), told)
+
+
+def _mapping(file: Path, parse: Callable[[str], Any]) -> dict:
+    """What stands in a file of a run; nothing, where the file is missing or damaged."""
+    try:
+        found = parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _own(stated: dict) -> list[str]:

@@ -44,6 +44,14 @@ def test_runs_are_listed_with_their_state_and_what_is_safe_to_delete(kept, capsy
         assert re.search(said, lines[kept[which]]), which
 
 
+@pytest.mark.parametrize("file", ["config.yaml", "provenance.json"])
+@pytest.mark.parametrize("text", ["", "metho", "[1, 2]", "{"])
+def test_a_run_whose_own_words_are_damaged_is_listed(kept, capsys, file, text):
+    (runs.runs_folder() / kept["own"] / file).write_text(text)
+    main(["runs"])
+    assert re.search(f"{kept['own']} .*damaged .* yes: it is damaged", capsys.readouterr().out)
+
+
 def test_a_training_that_would_go_on_is_not_safe_to_delete(kept):
     checkpoint = runs.runs_folder() / kept["interrupted"] / "checkpoint-4"
     (checkpoint / "model.safetensors").write_bytes(b"x")

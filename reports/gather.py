@@ -26,8 +26,6 @@ from publish import outside_references, template, write
 
 REPORTS = Path(__file__).resolve().parent
 PUBLISHED = {".html", ".ipynb", ".csv", ".png", ".yaml", ".md"}
-# Rows of a report that are no group.
-_NO_GROUP = re.compile("average|worst_group|worst_of_means|mean_of_worsts|gap|ece|nll")
 
 
 def index(reports: Path) -> None:
@@ -72,14 +70,13 @@ def numbers(table: pd.DataFrame) -> list[dict[str, str]]:
     They are the accuracy in the group that `kd` loses, and on average.
     """
     values = table[table["student"] != "teacher"].pivot_table(index="student", columns="row", values="value")
-    ranges = table.set_index(["student", "row"])[["low", "high"]]
+    lines = table.set_index(["student", "row"])
     plain = "kd" if "kd" in values.index else values.index[0]
     groups = values[[row for row in values if is_group(row)]]
     lost, best = groups.loc[plain].idxmin(), groups.min(axis=1).idxmax()
 
     def told(student: str, row: str) -> str:
-        low, high = ranges.loc[(student, row)]
-        return f"{values[row][student]:.3f} [{low:.3f}, {high:.3f}]"
+        return shown(lines.loc[(student, row)])
 
     return [
         {"row": row, "plain": plain, "of_plain": told(plain, row), "best": best, "of_best": told(best, row)}
@@ -88,8 +85,8 @@ def numbers(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def is_group(row: str) -> bool:
-    """Whether a row of a report is one group: a label and a level, and not a level alone."""
-    return not _NO_GROUP.fullmatch(row) and ", " in row
+    """Whether a row of a report is one group: a label and a level, and not a level alone, an average or an error."""
+    return ", " in row
 
 
 def all_runs(folder: Path) -> list[dict[str, Any]]:

@@ -91,9 +91,8 @@ def is_group(row: str) -> bool:
 
 def all_runs(folder: Path) -> list[dict[str, Any]]:
     """A row for each finished teacher and student: what it is, its average and its target group, with intervals."""
-    found = [
-        read(path) for path in sorted(folder.glob("*")) if re.fullmatch(r"(exits|teacher)-[0-9a-f]{12}", path.name)
-    ]
+    paths = [path for path in sorted(folder.glob("*")) if re.fullmatch(r"(exits|teacher)-[0-9a-f]{12}", path.name)]
+    found = [read(path) for path in paths if trained(path).is_dir()]  # a student may have been removed
     plain = {run["data"]: run["report"] for run in reversed(found) if run["method"] == "kd"}
     for run in found:
         report = plain.get(run.pop("data"), run["report"])
@@ -106,9 +105,8 @@ def all_runs(folder: Path) -> list[dict[str, Any]]:
 def read(folder: Path) -> dict[str, Any]:
     """A run's parameters, numbers and circumstances, from its files."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    config = settings(folder)
-    student = folder.parent / config["student"] if "student" in config else folder
-    own = settings(student)
+    student = trained(folder)
+    config, own = settings(folder), settings(student)
     made = json.loads((student / "provenance.json").read_text(encoding="utf-8"))
     data = [own.get(key) for key in ("dataset", "entry", "train_examples", "data_seed", "generator_options")]
     day = time.strftime("%Y-%m-%d", time.localtime((student / "config.yaml").stat().st_mtime))
@@ -129,6 +127,11 @@ def read(folder: Path) -> dict[str, Any]:
         "versions": f"fairkd {made['versions']['fairkd']}, torch {made['versions']['torch']}",
         "details": details,
     }
+
+
+def trained(folder: Path) -> Path:
+    """The run of the training: of exits, that of their student."""
+    return folder.parent / settings(folder).get("student", folder.name)
 
 
 def settings(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The index of everything: a card a folder of pages, a row a run, from files alone; nothing in them is believed."""
 
 import json
+import shutil
 
 import gather
 import pandas as pd
@@ -55,6 +56,12 @@ def test_every_finished_run_is_a_row_with_its_target_group_and_interval(reports)
         ["teacher", "", "0", "0.990 [0.980, 1.000]", GROUPS[0], "1.000 [0.990, 1.010]"],
     ]
     assert len({tag["id"] for tag in soup.find_all(id=True)}) == len(soup.find_all(id=True))
+
+
+def test_exits_whose_student_was_removed_are_no_row(reports):
+    shutil.rmtree(reports / "runs" / "dedier-111111111111")
+    rows = [row["data-run"] for row in indexed(reports).select("#runs tbody tr")]
+    assert rows == ["kd-111111111111", "teacher-000000000000"]
 
 
 def test_what_is_compared_is_all_of_a_run_and_cannot_leave_its_place(reports):

@@ -1,13 +1,12 @@
 """Parameters that the notebooks of many runs share: seeds, entries of students, a folder of record."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import AfterValidator, Field
 
 from fairkd import runs
-from fairkd.experiment import read_student
+from fairkd.experiment import Profiled, read_student
 from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed
 
@@ -24,15 +23,39 @@ def _without_seeds(specs: list[str]) -> list[str]:
     return specs
 
 
-def _inside(record: str) -> str:
-    if runs.root() not in (runs.root() / record).resolve().parents:
+def inside(path: str) -> bool:
+    """Whether a path, relative ones taken from the project's folder, leads to somewhere in it."""
+    return runs.root() in (runs.root() / path).resolve().parents
+
+
+def _folder(record: str) -> str:
+    if not inside(record):
         raise ParameterError("should be a folder inside the project's, such as reports/record/demo")
     return record
 
 
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
 Entries = Annotated[list[str], AfterValidator(_without_seeds)]
-Record = Annotated[str, AfterValidator(_inside)]
+
+
+class Recorded(Profiled):
+    """Parameters of a notebook that may leave its tables and figures in a folder of record."""
+
+    record: Annotated[str, AfterValidator(_folder)] | None = Field(
+        None, description="folder for tables and figures of record; null: none"
+    )
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`, made if there is none; the names of the files."""
+        if self.record is None:
+            return []
+        folder = runs.root() / self.record
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+        for name, figure in figures.items():
+            (folder / f"{name}.png").write_bytes(figure.png())
+        return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
 
 
 def belonging(changes: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
@@ -44,14 +67,3 @@ def belonging(changes: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:
     if wrong := sorted(own.keys() & changes.keys()):
         raise ParameterError(f"{wrong[0]}: this notebook does not read it; state {own[wrong[0]]}")
     return changes
-
-
-def write_record(record: str, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> Path:
-    """Write tables as CSV and figures as PNG into a folder of record, made if there is none; the folder."""
-    folder = runs.root() / record
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-    for name, figure in figures.items():
-        (folder / f"{name}.png").write_bytes(figure.png())
-    return folder

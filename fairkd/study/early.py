@@ -9,15 +9,14 @@ from pydantic import Field, field_validator
 
 from fairkd.data import Splits, load
 from fairkd.evaluation.early import Held
-from fairkd.experiment import Experiment, Profiled
-from fairkd.figures import Figure
+from fairkd.experiment import Experiment
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
+from fairkd.study.asked import Entries, Recorded, Seeds, belonging
 from fairkd.study.grid import check_grid
 from fairkd.training.early import early_exit
 
 
-class EarlyStudy(Profiled):
+class EarlyStudy(Recorded):
     """The parameters of `07_early_exit.ipynb`: a profile, the students, their seeds, and at which mean depths."""
 
     students: Annotated[Entries, Field(min_length=1)] = Field(
@@ -27,7 +26,6 @@ class EarlyStudy(Profiled):
     depths: Annotated[list[float], Field(min_length=1)] = Field(
         [0.25, 0.4, 0.55, 0.7, 0.85, 1.0], description="mean depths asked for: layers used / layers"
     )
-    record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("depths")
     @classmethod
@@ -57,13 +55,6 @@ class EarlyStudy(Profiled):
     def middle(self) -> float:
         """The depth at which criteria are compared in words."""
         return self.depths[(len(self.depths) - 1) // 2]
-
-    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
-        """Write tables as CSV and figures as PNG into `record`; the names of the files."""
-        if self.record is None:
-            return []
-        write_record(self.record, tables, figures)
-        return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
 
 
 def held_out(experiment: Experiment, found: dict[str, dict[int, Run]]) -> dict[str, dict[int, Held]]:

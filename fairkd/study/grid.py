@@ -10,12 +10,13 @@ import yaml
 from pydantic import Field, field_validator
 from tqdm import tqdm
 
+from fairkd import runs
 from fairkd.data import Splits, training_identity
 from fairkd.evaluation import Comparison, compare, readable
-from fairkd.experiment import Experiment, Profiled
+from fairkd.experiment import Experiment
 from fairkd.figures import Figure
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Record, Seeds, belonging, write_record
+from fairkd.study.asked import Entries, Recorded, Seeds, belonging
 from fairkd.study.disk import needed
 from fairkd.study.frontier import refit_students
 from fairkd.study.plan import plan
@@ -24,7 +25,7 @@ from fairkd.training import check, distil, models
 log = logging.getLogger("fairkd")
 
 
-class Study(Profiled):
+class Study(Recorded):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
 
     methods: Annotated[Entries, Field(min_length=1)] = Field(
@@ -33,7 +34,6 @@ class Study(Profiled):
     )
     seeds: Seeds = Field([0], description="training seeds of every student")
     refits: Entries = Field(["dedier@3", "dedier@6"], description="refits tried at eight settings each; [] for none")
-    record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("changes")
     @classmethod
@@ -57,14 +57,15 @@ class Study(Profiled):
 
         `study.yaml` is what gives the same study again: `papermill 05_study.ipynb out.ipynb -f study.yaml`.
         """
+        written = super().write(tables, figures)
         if self.record is None:
-            return []
-        folder = write_record(self.record, tables, figures)
+            return written
+        folder = runs.root() / self.record
         shared = experiment.student("kd").student_parameters()
         again = {"profile": self.profile, "methods": self.methods, "refits": self.refits, "seeds": self.seeds}
         for name, said in {"study": again, "parameters": again | {"kd": shared}}.items():
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
-        return sorted(file.name for file in folder.iterdir())
+        return sorted([*written, "study.yaml", "parameters.yaml"])
 
 
 def run_grid(

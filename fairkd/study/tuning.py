@@ -17,10 +17,9 @@ from pydantic import Field, field_validator
 from fairkd import runs
 from fairkd.data import Splits
 from fairkd.evaluation import SELECTIONS, chosen
-from fairkd.experiment import Experiment, Profiled, entry, read_student
-from fairkd.figures import Figure
+from fairkd.experiment import Experiment, entry, read_student
 from fairkd.parameters import ParameterError, Seed, nearest
-from fairkd.study.asked import Entries, Record, belonging, write_record
+from fairkd.study.asked import Entries, Recorded, belonging, inside
 from fairkd.study.grid import check_grid
 from fairkd.study.search import Numbered, opened, place_of, search
 from fairkd.study.space import distributions, drawn, ends, nearest_to, tunable
@@ -30,7 +29,7 @@ from fairkd.training.finished import made
 log = logging.getLogger("fairkd")
 
 
-class Tuning(Profiled):
+class Tuning(Recorded):
     """The parameters of `09_tuning.ipynb`: a profile, students, what is varied, by which rule, how often."""
 
     students: Annotated[Entries, Field(min_length=1)] = Field(
@@ -56,7 +55,6 @@ class Tuning(Profiled):
     best: str | None = Field(
         None, description="file for the best settings, a profile; null: reports/tuned, by the profile's name"
     )
-    record: Record | None = Field(None, description="folder for tables and figures of record; null: none")
 
     @field_validator("storage")
     @classmethod
@@ -68,9 +66,7 @@ class Tuning(Profiled):
     @field_validator("best")
     @classmethod
     def _profile(cls, best: str | None) -> str | None:
-        if best is not None and (
-            not best.endswith(".yaml") or runs.root() not in (runs.root() / best).resolve().parents
-        ):
+        if best is not None and not (best.endswith(".yaml") and inside(best)):
             raise ValueError("should be a .yaml file inside the project's folder, such as reports/tuned/demo.yaml")
         return best
 
@@ -119,12 +115,6 @@ class Tuning(Profiled):
         for given in varied:
             models.check(given, splits.labels)
         return splits
-
-    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
-        """Write tables as CSV and figures as PNG into `record`; the names of the files."""
-        if self.record is None:
-            return []
-        return sorted(file.name for file in write_record(self.record, tables, figures).iterdir())
 
 
 def _judged_apart(spec: str, given: Experiment) -> Experiment:

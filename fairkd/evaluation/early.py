@@ -228,8 +228,13 @@ def _depths(tables: list[pd.DataFrame], confidence: float) -> pd.DataFrame:
     return pd.DataFrame({"row": unit.index, "value": mean, "low": np.clip(low, 0, 1), "high": np.clip(high, 0, 1)})
 
 
+def exit_layers(predictions: pd.DataFrame) -> list[int]:
+    """The layers whose exits a predictions table has, from the lowest on."""
+    return sorted(int(found[1]) for name in predictions if (found := re.fullmatch(r"exit(\d+)_margin", str(name))))
+
+
 def _layers(predictions: pd.DataFrame) -> int:
-    layers = sum(bool(re.fullmatch(r"exit\d+_margin", column)) for column in predictions)
+    layers = len(exit_layers(predictions))
     if layers < 2:
         raise ValueError(f"predictions have {layers} exits; an early answer needs a student of 2 layers or more")
     return layers

@@ -8,7 +8,7 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from fairkd.data import Splits, load
-from fairkd.evaluation.early import Held
+from fairkd.evaluation.early import Held, exit_layers
 from fairkd.experiment import Experiment
 from fairkd.runs import Run
 from fairkd.study.asked import Entries, Recorded, Seeds, belonging
@@ -70,13 +70,9 @@ def held_out(experiment: Experiment, found: dict[str, dict[int, Run]]) -> dict[s
 def margin_ranks(run: Run) -> pd.Series:
     """Spearman's correlation of the MAP and the Laplace margin of every exit, over the evaluation rows of a run."""
     table = run.table("predictions")
-    names = [name for name in table if name.startswith("exit") and name.endswith("_laplace_margin")]
-    plain = [name.replace("_laplace", "") for name in names]
+    names = [f"exit{layer}" for layer in exit_layers(table)]
     return pd.Series(
-        {
-            one.removesuffix("_margin"): table[one].corr(table[other], method="spearman")
-            for one, other in zip(plain, names, strict=True)
-        }
+        {name: table[f"{name}_margin"].corr(table[f"{name}_laplace_margin"], method="spearman") for name in names}
     )
 
 

@@ -1,10 +1,9 @@
 """Examples with their text: which are lifted most, moved most, wrong with the widest margin; tables only."""
 
-import re
-
 import pandas as pd
 
 from fairkd.evaluation import is_correct
+from fairkd.evaluation.early import exit_layers
 from fairkd.figures import Words
 
 
@@ -27,13 +26,10 @@ def wrong_margins(predictions: pd.DataFrame, model: str = "student") -> pd.Serie
 
 def exit_margins(predictions: pd.DataFrame) -> pd.DataFrame:
     """The margin of every exit, by its softmax, as text; marked with a cross where the exit is wrong: (N, L)."""
-    names = [
-        name for column in predictions if (name := re.sub(r"_margin$", "", column)) and re.fullmatch(r"exit\d+", name)
-    ]
     columns = {}
-    for name in names:
-        crosses = is_correct(predictions, name).map({True: "", False: " ×"})
-        columns[name.replace("exit", "exit ")] = predictions[f"{name}_margin"].map("{:.2f}".format) + crosses
+    for layer in exit_layers(predictions):
+        crosses = is_correct(predictions, f"exit{layer}").map({True: "", False: " ×"})
+        columns[f"exit {layer}"] = predictions[f"exit{layer}_margin"].map("{:.2f}".format) + crosses
     return pd.DataFrame(columns, predictions.index)
 
 
@@ -62,7 +58,8 @@ def in_short(predictions: pd.DataFrame, group: str, who: str) -> Words:
 
 def moves(predictions: pd.DataFrame) -> pd.Series:
     """How far Laplace moves the margin of the last exit, whichever way (N,)."""
-    return (predictions[_last(predictions)[1]] - predictions[_last(predictions)[0]]).abs()
+    plain, laplace = _last(predictions)
+    return (predictions[laplace] - predictions[plain]).abs()
 
 
 def before_and_after(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -72,5 +69,5 @@ def before_and_after(predictions: pd.DataFrame) -> pd.DataFrame:
 
 def _last(predictions: pd.DataFrame) -> list[str]:
     """The columns of the last exit's margins, MAP and Laplace."""
-    layer = max(int(found[1]) for column in predictions if (found := re.fullmatch(r"exit(\d+)_margin", column)))
+    layer = max(exit_layers(predictions))
     return [f"exit{layer}_margin", f"exit{layer}_laplace_margin"]

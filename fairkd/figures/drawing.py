@@ -22,6 +22,7 @@ from fairkd.evaluation.tables import is_correct
 
 TARGET = "#b2182b"  # the group that a figure is about
 VARIANTS = {"MAP": "exit{}", "Laplace": "exit{}_laplace"}  # what a predictions table calls an exit at a layer
+FEW = 30  # values; fewer are drawn one by one
 
 _STYLE = sns.axes_style("whitegrid", {"grid.color": "0.9", "axes.edgecolor": "0.6"})
 _THEME = _STYLE | sns.plotting_context("notebook", 1.0, {"grid.linewidth": 0.7, "lines.markersize": 6})
@@ -30,7 +31,6 @@ _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1
 _WIDTH = 6.0  # inches; a page shows 96 pixels to the inch
 _LINE = 64  # letters that fit across, of 11 points
 _LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5)}
-_FEW = 30  # values; fewer are drawn one by one
 
 
 class Words(str):
@@ -180,8 +180,8 @@ def long(tables: dict, keys: list[str], value: str) -> pd.DataFrame:
 
 
 def histogram(ax: Axes, values: pd.Series, bins: np.ndarray, label: str, color: str, filled: bool) -> None:
-    """How many values are in each bin; fewer than 30 as a point each."""
-    if len(values) < _FEW:
+    """How many values are in each bin; fewer than `FEW` as a point each."""
+    if len(values) < FEW:
         style = {"marker": "o" if filled else "x", "color": color, "linestyle": "none"}
         ax.plot(values, np.full(len(values), 0.06), transform=ax.get_xaxis_transform(), label=label, **style)
     elif filled:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairkd.figures.drawing import (
+    FEW,
     TARGET,
     VARIANTS,
     Figure,
@@ -158,7 +159,7 @@ def wrong_margins(predictions: pd.DataFrame) -> Figure:
             histogram(ax, rows[f"{who}_margin"], _BINS, who, color, filled)
         drawn[model] = rows[["id", "group", "student_margin", "teacher_margin"]]
         ax.set(title=f"Where the {model} is wrong\n({len(rows)} rows)", xlabel="confidence margin", xlim=(-0.02, 1.02))
-        if len(rows) < 30:
+        if len(rows) < FEW:
             ax.set(yticks=[])
         medians = [f"{who}'s median margin {rows[f'{who}_margin'].median():.2f}" for who in ("student", "teacher")]
         said.append(f"The {model} is wrong about {len(rows)} of {len(predictions)} rows")

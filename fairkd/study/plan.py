@@ -6,7 +6,7 @@ A graph of jobs is made from this: a job is a run that is not there yet, `python
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fairkd import runs
 from fairkd.experiment import Experiment
@@ -25,8 +25,8 @@ from fairkd.training import (
 from fairkd.weighting import Early
 
 # What `fairkd train` makes: a student, or one of the runs that it is made of.
-PARTS = ("student", "teacher", "early", "base")
 Part = Literal["student", "teacher", "early", "base"]
+PARTS = get_args(Part)
 
 
 @dataclass(frozen=True)

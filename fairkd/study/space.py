@@ -37,10 +37,11 @@ def _distribution(name: str, given: list[Any] | None, schema: dict[str, Any]) ->
     given = _allowed(name, schema) if given is None else given
     if not given or len({json.dumps(value) for value in given}) < len(given):
         raise ParameterError(f"space: {name} = {given!r}: name a value or more, each once")
-    if len(given) == 2 and all(type(value) in (int, float) for value in given) and given[0] > given[1]:
+    pair = len(given) == 2 and all(type(value) in (int, float) for value in given)
+    if pair and given[0] > given[1]:
         raise ParameterError(f"space: {name} = {given!r}: should rise; {given[::-1]!r} is a range")
     types = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
-    numbers = len(given) == 2 and all(type(value) in (int, float) for value in given) and given[0] < given[1]
+    numbers = pair and given[0] < given[1]
     if numbers and "integer" in types and all(type(value) is int for value in given):
         return IntDistribution(*given)
     if numbers and "number" in types:

@@ -103,7 +103,7 @@ class LaplacePosterior(ABC):
 def check_posterior(
     exit: LinearExit, features: Tensor, labels: Tensor, likelihood_temperature: float, weights: Tensor | None = None
 ) -> None:
-    """Refuse a temperature not above 0, and an exit that is off its mode on these data (method, section 2)."""
+    """Refuse a temperature not above 0, and an exit that is off its mode on these data."""
     if not 0 < likelihood_temperature < math.inf:
         raise ValueError(f"likelihood_temperature is {likelihood_temperature}; it must be finite and above 0")
     residual = exit.relative_gradient_norm(features, labels, weights)

@@ -23,7 +23,7 @@ log = logging.getLogger("fairkd")
 
 
 def training_arguments(experiment: Experiment, folder: Path, role: str) -> TrainingArguments:
-    """Section 1 of the method: AdamW, linear schedule with warm-up; checkpoints at every epoch, for resuming.
+    """AdamW, linear schedule with warm-up; checkpoints at every epoch, for resuming.
 
     A batch is shared by the processes that train together; one process uses one GPU, however many there are.
     """

@@ -143,7 +143,7 @@ def read_file(path: Path, columns: list[str] | None) -> Table:
     if path.name.endswith(".parquet"):
         return _read_parquet(path, columns)
     try:
-        if ".csv" in path.suffixes[-2:]:
+        if path.name.endswith((".csv", ".csv.gz")):
             return _read_csv(path, columns)
         return _read_json(path, columns)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -181,7 +181,7 @@ def _read_json(path: Path, columns: list[str] | None) -> Table:
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         raise DataError(f"{path.name} is empty")
-    if ".json" in path.suffixes[-2:] and first[1].lstrip().startswith("["):
+    if path.name.endswith((".json", ".json.gz")) and first[1].lstrip().startswith("["):
         rows = _parsed("".join([first[1], *(line for _, line in lines)]), path.name)
         rows, numbers = enumerate(rows, 1), None
     else:

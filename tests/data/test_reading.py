@@ -29,6 +29,13 @@ def test_what_can_be_read_is_read_as_it_stands_and_what_is_dropped_is_counted(pr
     assert splits.train["review"].tolist() == texts and splits.dropped == {"train": dropped, "test": {}}
 
 
+def test_the_end_of_a_name_alone_says_what_a_file_is(tmp_path):
+    (tmp_path / "reviews.csv.jsonl").write_text(LINES)  # lines made of a CSV file
+    (tmp_path / "reviews.jsonl").write_text(LINES)
+    made, plain = (reading.read_file(tmp_path / f"reviews{end}", None) for end in (".csv.jsonl", ".jsonl"))
+    pd.testing.assert_frame_equal(made.frame, plain.frame)
+
+
 @pytest.mark.parametrize("case", [case for case, told in RIGHT.items() if told[2:] == (BOTH, {})])
 def test_every_format_reads_the_same(project, reviews, case):
     splits = load(reviews(train=GOOD, test=GOOD))

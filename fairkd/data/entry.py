@@ -48,9 +48,11 @@ class Attribute(Parameters):
 
     name: str = Field(description="what tables and groups call it")
     column: str | None = parameter(None, "the column that holds its levels: booleans, whole numbers or text")
-    words: list[str] | None = parameter(None, "whether the text `in` a column holds one of these words")
+    words: Annotated[list[str], Field(min_length=1)] | None = parameter(
+        None, "whether the text `in` a column holds one of these words"
+    )
     in_: str | None = Field(None, alias="in", description="the column in which `words` are looked for")
-    any_of: list[str] | None = parameter(
+    any_of: Annotated[list[str], Field(min_length=1)] | None = parameter(
         None, "whether the largest of these numeric or boolean columns is at threshold"
     )
     threshold: float = parameter(0.5, "of any_of")
@@ -64,6 +66,8 @@ class Attribute(Parameters):
         stated = [way for way in ways if getattr(self, way) is not None]
         if len(stated) != 1:
             raise ParameterError(f"state exactly one of {', '.join(ways)}; stated: {', '.join(stated) or 'none'}")
+        if "threshold" in given and self.any_of is None:
+            raise ParameterError(f"threshold = {self.threshold}: any_of alone reads it")
         if (self.words is None) != (self.in_ is None):
             raise ParameterError("words and in: state both, the words and the column in which they are looked for")
         for word in self.words or ():

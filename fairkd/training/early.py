@@ -41,7 +41,7 @@ def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch
 
     Raises:
         ValueError: the run has no exits or no validation rows, an unknown criterion, a depth that no answer can have, a
-            Laplace margin of a posterior that runs do not keep (any but Kronecker's).
+            batch of no text, a Laplace margin of a posterior that runs do not keep (any but Kronecker's).
     """
     asked = criterion_named(criterion)
     if not run.path("validation.parquet").exists():
@@ -49,6 +49,8 @@ def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch
     validation = run.table("validation")
     if validation.empty:
         raise ValueError(f"{run} has no validation rows to set a threshold by: set validation_examples above 0")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     sure = sureness(validation, criterion)
     threshold = threshold_for(sure, importance_of(validation), depth)
     return EarlyExit(run, asked.sure, _probabilities(run, asked.model.endswith("laplace")), threshold, batch_size)
@@ -86,7 +88,7 @@ class EarlyExit:
         if not rows:
             return []
         names = rows[0].keys() if isinstance(rows[0], dict) else set()
-        wrong = [row for row in rows if not isinstance(row, dict) or row.keys() != names]
+        wrong = [row for row in rows if not isinstance(row, dict) or row.keys() != names or not _is_text(row)]
         if wrong or names not in ({"text"}, {"text", "text_pair"}):
             said = repr((wrong or rows)[0])[:80]
             raise ValueError(f"{said}: give texts alone, or pairs alone, {{'text': ..., 'text_pair': ...}}")
@@ -115,6 +117,10 @@ class EarlyExit:
             except _Stop:
                 pass
         return asked.used, asked.probs
+
+
+def _is_text(row: dict[str, Any]) -> bool:
+    return all(isinstance(text, str) for text in row.values())
 
 
 class _Asked:

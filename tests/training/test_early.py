@@ -77,9 +77,15 @@ def test_one_text_is_asked_as_many_are(student):
     assert answer("some nurse sleeps") == answer(["some nurse sleeps"]) == answer({"text": "some nurse sleeps"})
     assert answer([]) == []
     pair = {"text": "some nurse sleeps", "text_pair": "a nurse sleeps"}
-    for wrong in (3, ["a", 3], ["a", pair], {"txt": "a"}, [None]):
+    for wrong in (3, ["a", 3], ["a", pair], {"txt": "a"}, [None], {"text": ["a"]}, {"text": "a", "text_pair": None}):
         with pytest.raises((ValueError, TypeError), match="texts alone, or pairs alone|not iterable"):
             answer(wrong)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_without_a_text_is_refused(student, size):
+    with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
+        early_exit(student[0], batch_size=size)
 
 
 def test_exits_below_hidden_layers_are_asked_through_them(student):

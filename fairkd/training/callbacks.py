@@ -218,7 +218,7 @@ class Reweighting(_EveryInstance):
     def _fresh(self, model, epoch: int) -> Tensor:
         """(N,) the weights that the method gives by the student as it is."""
         fresh = self.method.weights(self.features(model, epoch), self.task.labels, self.exits)
-        return self.method.merged(self.given, usable(self.method, fresh, len(self.task.train)).float().cpu())
+        return self.method.merged(self.given, usable(self.method, fresh, len(self.task.train)).cpu())
 
     def _store(self, epoch: int, given: Tensor) -> None:
         used = self._apply(given)

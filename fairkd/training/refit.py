@@ -151,7 +151,7 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
         ValueError: see `weighting.usable`.
     """
     labels = student.labels(rows)
-    return usable(experiment.weighting, _weights(experiment, student, early, rows, labels), len(labels)).float()
+    return usable(experiment.weighting, _weights(experiment, student, early, rows, labels), len(labels))
 
 
 def _weights(experiment: Experiment, student: Finished, early: Run | None, rows: str, labels: Tensor) -> Tensor:

@@ -103,15 +103,19 @@ class Weighted(TeacherOptional):
 def usable(method: Method, weights: Any, n: int) -> Tensor:
     """The weights that a method gave, if they are `n` numbers of at least 0 (or not finite, which the loss is told of).
 
+    As the loss has them: float32, without a gradient of their own.
+
     Raises:
         ValueError: they are something else; the message says of which method and what.
     """
     if not isinstance(weights, Tensor) or weights.shape != (n,):
         found = f"a tensor of shape {tuple(weights.shape)}" if isinstance(weights, Tensor) else type(weights).__name__
         raise ValueError(f"method {method.name} gave {found} as weights; it must be a torch tensor of shape ({n},)")
+    if weights.is_complex():
+        raise ValueError(f"method {method.name} gave weights of {weights.dtype}; they must be real numbers")
     if (weights < 0).any():
         raise ValueError(f"method {method.name} gave weights down to {weights.min():g}; they must be at least 0")
-    return weights
+    return weights.detach().float()
 
 
 class Lifted(Weighted):

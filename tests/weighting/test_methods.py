@@ -365,12 +365,28 @@ def test_weights_that_are_all_0_train_nothing(normalized):
         (torch.ones(4), r"gave a tensor of shape \(4,\) as weights; it must be a torch tensor of shape \(3,\)"),
         (np.ones(3), "gave ndarray as weights"),
         (None, "gave NoneType as weights"),
+        (torch.ones(3, dtype=torch.complex64), "gave weights of torch.complex64; they must be real numbers"),
     ],
 )
 def test_weights_that_the_loss_cannot_use_are_refused_by_their_methods_name(weights, message):
     with pytest.raises(ValueError, match=message):
         usable(METHODS["dedier"](), weights, 3)
     assert usable(METHODS["dedier"](), torch.zeros(3), 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        torch.tensor([True, False, True]),
+        torch.tensor([1, 0, 1]),
+        torch.tensor([1, 0, 1], dtype=torch.float64),
+        torch.tensor([1.0, 0.0, 1.0], requires_grad=True),
+    ],
+)
+def test_weights_of_any_number_type_are_used_as_the_loss_has_them(weights):
+    used = METHODS["jtt"](normalize_weights=True).applied(usable(METHODS["jtt"](), weights, 3), 0)
+    assert used.dtype == torch.float32 and not used.requires_grad
+    assert used.tolist() == [1.5, 0, 1.5]
 
 
 def test_a_name_of_fairkd_and_one_that_no_entry_can_state_are_refused():

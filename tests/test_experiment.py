@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import create_model
 
 from fairkd import METHODS, Experiment, ParameterError
 from fairkd.__main__ import main, parameter_table
@@ -86,6 +87,18 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(parameters, message):
 def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, message):
     with pytest.raises(ParameterError, match=message):
         Experiment().student(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "readers"),
+    [("seed", "every experiment and of own"), ("likelihood_temperature", "own and of kronecker")],
+)
+def test_one_name_is_not_a_parameter_of_two(monkeypatch, name, readers):
+    own = create_model("Own", __base__=METHODS["kd"], **{name: (float, 2.0)})
+    own.name = "own"
+    monkeypatch.setitem(METHODS, "own", own)
+    with pytest.raises(ParameterError, match=f"^{name}: is a parameter of {readers}; give one of them another"):
+        Experiment(method="own")
 
 
 @pytest.mark.parametrize(

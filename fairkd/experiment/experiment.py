@@ -13,7 +13,7 @@ from fairkd import runs
 from fairkd.data import DataOptions, evaluation_identity, training_identity
 from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
-from fairkd.experiment.parts import contradicted, generator_options, named, unread
+from fairkd.experiment.parts import contradicted, generator_options, named, shared_names, unread
 from fairkd.experiment.profiles import profile_parameters, read_profile
 from fairkd.experiment.students import entry, read_student, title
 from fairkd.parameters import (
@@ -118,7 +118,8 @@ class Experiment(DataOptions, ExitOptions):
             name: named(name, registry, settings.get(name, type(self).model_fields[name].default))
             for name, registry in (("method", METHODS), ("posterior", POSTERIORS))
         }
-        wrong = unread(settings, given, type(self).model_fields, parts, settings.get("dataset", "demo"))
+        wrong = shared_names(type(self).model_fields, parts)
+        wrong += unread(settings, given, type(self).model_fields, parts, settings.get("dataset", "demo"))
         built = {}
         for name, part in parts.items():
             try:

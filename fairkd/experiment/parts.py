@@ -43,6 +43,21 @@ def readers(name: str) -> dict[str, type[Parameters]]:
     return {who: part for who, part in everyone.items() if name in part.model_fields}
 
 
+def shared_names(shared: Iterable[str], parts: dict[str, type]) -> list[str]:
+    """A line for every parameter that two have: both would read it, and the name of a run would tell one of them.
+
+    Args:
+        shared: names that every experiment reads.
+        parts: the method and the posterior of this one.
+    """
+    known, lines = dict.fromkeys(shared, "every experiment"), []
+    for part in parts.values():
+        twice = [name for name in part.model_fields if name in known]
+        lines += [f"{n}: is a parameter of {known[n]} and of {part.name}; give one of them another name" for n in twice]
+        known |= dict.fromkeys(part.model_fields, part.name)
+    return lines
+
+
 def unread(
     settings: dict[str, Any], given: dict[str, Any], shared: Iterable[str], parts: dict[str, type], dataset: str
 ) -> list[str]:

@@ -64,20 +64,27 @@ def remember(source: str | type | FunctionType) -> None:
         code_digests(source)
 
 
-def entered(registry: dict[str, type], new: type) -> type:
-    """Remember a class and enter it into a registry by its `name`; the class.
+def entered(registry: dict[str, type], new: type, kind: type) -> type:
+    """Remember a class of a kind and enter it into a registry by its `name`; the class.
 
     Raises:
-        ValueError: the name is none that a parameter can state, or that of a class of fairkd itself, which runs and
-            comparisons count on; or the class lacks a method.
+        ValueError: it is of another kind; the name is none that a parameter can state, or that of a class of fairkd
+            itself, which runs and comparisons count on; the class lacks a method, or hides a parameter of its own.
     """
-    if not re.fullmatch(r"[a-z]\w*", str(new.name)):
-        raise ValueError(f"name = {new.name!r}: should be a word of small letters, digits and _, such as my_method")
+    if not issubclass(new, kind):
+        raise ValueError(f"{new.__name__}: should be a subclass of {kind.__name__}")
+    name = getattr(new, "name", None)
+    if not re.fullmatch(r"[a-z]\w*", str(name)):
+        raise ValueError(f"name = {name!r}: should be a word of small letters, digits and _, such as my_method")
     known = registry.get(new.name)
     if known and known.__module__.startswith("fairkd.") and new.__module__ != known.__module__:
         raise ValueError(f"name = {new.name!r}: is that of {known.__module__}.{known.__name__}; choose another")
     if missing := sorted(getattr(new, "__abstractmethods__", ())):
         raise ValueError(f"{new.__name__}: lacks {', '.join(missing)}")
+    for field in new.model_fields:
+        if isinstance(inspect.getattr_static(new, field, None), property):
+            why = "is a property of it and no parameter; declare the parameter by another name, and return it there"
+            raise ValueError(f"{new.__name__}: {field} {why}")
     remember(new)
     registry[new.name] = new
     return new

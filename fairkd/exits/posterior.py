@@ -144,4 +144,4 @@ def register_posterior(posterior: type[Posterior]) -> type[Posterior]:
     Raises:
         ValueError: see `provenance.entered`.
     """
-    return provenance.entered(POSTERIORS, posterior)
+    return provenance.entered(POSTERIORS, posterior, Posterior)

@@ -303,4 +303,4 @@ def register(method: type[Method]) -> type[Method]:
     Raises:
         ValueError: see `provenance.entered`.
     """
-    return provenance.entered(METHODS, method)
+    return provenance.entered(METHODS, method, Method)

@@ -13,7 +13,7 @@ from scipy.stats import dirichlet
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
 from fairkd.exits.hidden import HiddenLayers
 from fairkd.parameters import ParameterError
-from fairkd.weighting import METHODS, Asked, Early, Online, Refitted, avcs, confidence_margin, register, usable
+from fairkd.weighting import METHODS, Asked, Early, Method, Online, Refitted, avcs, confidence_margin, register, usable
 from fairkd.weighting.dedier import confidence, matched_temperature
 from fairkd.weighting.group_weights import GroupWeights
 
@@ -397,7 +397,21 @@ def test_a_name_of_fairkd_and_one_that_no_entry_can_state_are_refused():
         register(type("Foo", (METHODS["erm"],), {"name": "Foo"}))
     with pytest.raises(ValueError, match="Half: lacks weights"):
         register(type("Half", (Refitted,), {"name": "half"}))
+    with pytest.raises(ValueError, match="name = None: should be a word of small letters"):
+        register(type("Nameless", (Method,), {}))
+    with pytest.raises(ValueError, match="Alone: should be a subclass of Method"):
+        register(type("Alone", (), {"name": "alone"}))
     assert before == METHODS
+
+
+def test_a_parameter_that_a_property_would_hide_is_refused():
+    weights = {"weights": lambda self, probs, labels: torch.ones(len(labels))}
+    epochs = {"__annotations__": {"early_epochs": int}, "early_epochs": 1}
+    with pytest.warns(UserWarning, match="early_epochs"):  # pydantic's
+        own = type("Own", (Early,), {"name": "own", "__module__": __name__} | weights | epochs)
+    with pytest.raises(ValueError, match="Own: early_epochs is a property of it and no parameter; .* another name"):
+        register(own)
+    assert "own" not in METHODS
 
 
 def test_stale_weights_stay_where_the_refit_leaves_an_instance_alone():

@@ -46,7 +46,7 @@ def code_digests(*sources: str | type | FunctionType) -> dict[str, str]:
         if isinstance(source, str):
             _collect(source, found)
         else:
-            text = _class_text(source) if isinstance(source, type) else _function_text(source)
+            text = _class_text(source) if isinstance(source, type) else "\n".join(_with_used(source))
             found[source.__qualname__] = _digest(text)
             if source.__module__ != "__main__":
                 _collect(source.__module__, found)
@@ -180,13 +180,18 @@ def _class_text(cls: type) -> str:
             value = getattr(value, "fget", value)
             value = getattr(value, "__func__", value)
             if isinstance(value, FunctionType):
-                parts.append(f"{name} {_function_text(value)}")
-                parts += [f"{used} {text}" for used, text in sorted(_used(value).items())]
+                text, *used = _with_used(value)
+                parts += [f"{name} {text}", *used]
             elif _is_plain(value) and not name.startswith(("_", "model_")) and name != "description":
                 parts.append(f"{name} {value!r}")
     fields = getattr(cls, "model_fields", {})
     parts += [f"{name} {field.annotation} {field.default!r}" for name, field in fields.items()]
     return "\n".join(parts)
+
+
+def _with_used(function: FunctionType) -> list[str]:
+    """The code of a function, and what of a notebook it uses, see `_used`."""
+    return [_function_text(function), *(f"{name} {text}" for name, text in sorted(_used(function).items()))]
 
 
 def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[str, str]:
@@ -201,6 +206,8 @@ def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[s
     there = function.__globals__ | {name: cell.cell_contents for name, cell in cells if _filled(cell)}
     for name in _loaded(function.__code__):
         value = there.get(name)
+        if isinstance(value, set | frozenset):
+            value = sorted(value, key=repr)  # its own order differs from one process to the next
         if _is_plain(value):
             found[name] = repr(value)
         elif isinstance(value, FunctionType) and value.__module__ == "__main__" and name not in found:

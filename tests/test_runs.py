@@ -447,6 +447,16 @@ def test_what_a_class_of_a_notebook_uses_of_the_notebook_counts(change):
     assert digest(MINE) == digest(MINE + "\nOTHER = 1") != digest(MINE.replace(*change))
 
 
+def test_a_rule_of_a_notebook_and_its_sets_of_words_count():
+    def digest(change):
+        namespace = {"__name__": "__main__"}
+        exec(MINE.replace("2.0", change), namespace)
+        return provenance.code_digests(namespace["twice"])
+
+    assert digest("2.0") == digest("2.0") != digest("3.0")
+    assert digest("{'no', 'never'}") == digest("{'never', 'no'}") != digest("{'no', 'nobody'}")
+
+
 def test_a_table_that_is_not_there_is_told_by_those_that_are(project):
     def table(name):
         return lambda folder: files.write_table(folder / f"{name}.parquet", pd.DataFrame({"a": [1]}))

@@ -132,9 +132,13 @@ def train(profile: str, part: str, given: dict[str, Any], *, exits: bool = True)
 
 def _runs(action: str, names: list[str], safe: bool) -> None:
     """List, show, verify or remove runs."""
-    if safe and action == "remove":
+    if names and action == "list":
+        raise inventory.InventoryError("runs list: takes no name; show and verify do")
+    if safe and action != "remove":
+        raise inventory.InventoryError(f"runs {action}: --safe goes with remove")
+    if safe:
         names = [*names, *(each.folder.name for each in inventory.kept_runs() if each.why)]
-    names = list(dict.fromkeys(names))  # one that is named may be safe to delete too
+    names = [*dict.fromkeys(names)]
     if not names and action in ("show", "remove") and not safe:
         raise inventory.InventoryError(f"runs {action}: name a run; see python -m fairkd runs list")
     match action:

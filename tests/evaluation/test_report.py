@@ -125,7 +125,7 @@ def test_the_worst_of_alike_groups_is_biased_and_its_interval_knows():
         low, high = report.loc["worst_group", ["low", "high"]]
         held.append(low <= 0.675 <= high)
         values.append(report["value"]["worst_group"])
-    assert np.mean(values) == pytest.approx(0.675 - 0.065, abs=0.01)  # method.md's bias
+    assert np.mean(values) == pytest.approx(0.675 - 0.065, abs=0.01)
     assert np.mean(held) > 0.93
 
 

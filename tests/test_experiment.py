@@ -91,7 +91,11 @@ def test_a_parameter_given_to_a_method_that_does_not_read_it_is_refused(spec, me
 
 @pytest.mark.parametrize(
     ("name", "readers"),
-    [("seed", "every experiment and of own"), ("likelihood_temperature", "own and of kronecker")],
+    [
+        ("seed", "every experiment and of own"),
+        ("source", "every experiment and of own"),
+        ("likelihood_temperature", "own and of kronecker"),
+    ],
 )
 def test_one_name_is_not_a_parameter_of_two(monkeypatch, name, readers):
     own = create_model("Own", __base__=METHODS["kd"], **{name: (float, 2.0)})

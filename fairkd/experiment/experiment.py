@@ -31,6 +31,7 @@ from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads, 
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
 _BOTH = {"batch_size", "warmup_ratio", "bf16", "threads", "instruction_set"}
 _STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "kept_epoch", "seed"}
+_IN_KEYS = {"entry", "source", "teacher", "early"}  # which a run's key has beside parameters
 
 
 _Decay = Annotated[float, Field(ge=0, le=10)]
@@ -118,7 +119,7 @@ class Experiment(DataOptions, ExitOptions):
             name: named(name, registry, settings.get(name, type(self).model_fields[name].default))
             for name, registry in (("method", METHODS), ("posterior", POSTERIORS))
         }
-        wrong = shared_names(type(self).model_fields, parts)
+        wrong = shared_names(type(self).model_fields.keys() | _IN_KEYS, parts)
         wrong += unread(settings, given, type(self).model_fields, parts, settings.get("dataset", "demo"))
         built = {}
         for name, part in parts.items():

@@ -47,7 +47,7 @@ def shared_names(shared: Iterable[str], parts: dict[str, type]) -> list[str]:
     """A line for every parameter that two have: both would read it, and the name of a run would tell one of them.
 
     Args:
-        shared: names that every experiment reads.
+        shared: names that every experiment has.
         parts: the method and the posterior of this one.
     """
     known, lines = dict.fromkeys(shared, "every experiment"), []

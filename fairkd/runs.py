@@ -220,7 +220,7 @@ def make(
             with nullcontext() if together else ranks.apart():
                 compute(folder)
                 made = {"processes": ranks.count(), "commit": commit}
-            made |= {"seconds": round(time.perf_counter() - start, 1), "peak_memory_gib": round(_peak_gib(), 2)}
+            made |= {"seconds": round(time.perf_counter() - start, 1), "peak_memory_gib": round(peak_gib(), 2)}
             _write_stated(folder, identity, provenance.machine() | made)
             files.write_manifest(folder, _lasting(folder))
         for pattern in _SCRATCH:
@@ -360,5 +360,7 @@ def _holding(holder: Path) -> str:
         return "another process"
 
 
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def peak_gib() -> float:
+    """The most memory that the process has held so far, GiB."""
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -1,7 +1,6 @@
 """The table of ratios, and what a function costs: seconds, and peak memory in a process of its own."""
 
 import multiprocessing
-import resource
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 import torch
+
+from fairkd import runs
 
 
 class Ratios:
@@ -67,17 +68,12 @@ def peak_memory() -> Iterator[dict[str, float]]:
     pieces of 4 MiB are the resolution.
     """
     found: dict[str, float] = {}
-    ballast, peak = [], _peak()
-    while _peak() <= peak:
+    ballast, peak = [], runs.peak_gib()
+    while runs.peak_gib() <= peak:
         ballast.append(b"1" * 2**22)
-    peak = _peak()
+    peak = runs.peak_gib()
     yield found
-    found["memory"] = max(_peak() - peak, 2**-8)
-
-
-def _peak() -> float:
-    unit = 2**30 if sys.platform == "darwin" else 2**20  # bytes there, kilobytes elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    found["memory"] = max(runs.peak_gib() - peak, 2**-8)
 
 
 def import_seconds() -> tuple[float, float]:

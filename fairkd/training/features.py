@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -67,15 +67,12 @@ def head_inputs(
 ) -> Tensor:
     """What the classifier's last linear layer is given, dropout off: (N, D) float32, on the CPU, in the rows' order."""
     last, seen = output_layer(model), {}
-    handle = last.register_forward_pre_hook(lambda layer, args: seen.update(given=args[0]))
     result = torch.empty(len(tokens), last.in_features)
-    try:
-        with _evaluating(model, bf16):
-            for rows, batch in _batches(tokens, tokenizer, model.device):
-                model(**batch)
-                result[rows] = seen["given"].float().cpu()
-    finally:
-        handle.remove()
+    noting = last.register_forward_pre_hook(lambda layer, args: seen.update(given=args[0]))
+    with noting, _evaluating(model, bf16):
+        for rows, batch in _batches(tokens, tokenizer, model.device):
+            model(**batch)
+            result[rows] = seen["given"].float().cpu()
     return result
 
 
@@ -143,14 +140,15 @@ def outputs(encoder: PreTrainedModel, layers: list[int]) -> Iterator[dict[int, T
     def put_out(encoder, args, output):
         hidden[len(stack)] = output[0]
 
-    handles = [stack[layer].register_forward_pre_hook(given(layer)) for layer in layers if layer < len(stack)]
-    if len(stack) in layers:
-        handles.append(encoder.register_forward_hook(put_out))
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            inside = layer < len(stack)
+            hooks.enter_context(
+                stack[layer].register_forward_pre_hook(given(layer))
+                if inside
+                else encoder.register_forward_hook(put_out)
+            )
         yield hidden
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class _Stop(Exception):
@@ -164,9 +162,7 @@ def _stopping_after(encoder: PreTrainedModel, layer: int) -> Iterator[None]:
     def hook(block, args):
         raise _Stop
 
-    handles = [block.register_forward_pre_hook(hook) for block in layer_stack(encoder)[layer : layer + 1]]
-    try:
+    with ExitStack() as hooks:
+        for block in layer_stack(encoder)[layer : layer + 1]:
+            hooks.enter_context(block.register_forward_pre_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -37,7 +37,7 @@ def locate(name: str) -> str:
     return str(runs.local_path(name) or name)
 
 
-def check(experiment: Experiment, labels: tuple[str, ...]) -> int:
+def check(experiment: Experiment, labels: list[str]) -> int:
     """Refuse what training would trip over later, from configurations, tokenizers and file names; returns the depth.
 
     Raises:
@@ -79,12 +79,12 @@ def load_student_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
     return load_tokenizer(getattr(experiment, name), name)
 
 
-def load_teacher(experiment: Experiment, labels: tuple[str, ...]) -> PreTrainedModel:
+def load_teacher(experiment: Experiment, labels: list[str]) -> PreTrainedModel:
     """The teacher before its fine-tuning: a classifier over `labels`, in this order."""
     return _load_classifier(experiment.teacher_model, labels, "teacher_model")
 
 
-def load_student(experiment: Experiment, labels: tuple[str, ...]) -> PreTrainedModel:
+def load_student(experiment: Experiment, labels: list[str]) -> PreTrainedModel:
     """The student before distillation: `student_model`, or alternate layers of the teacher's encoder."""
     if experiment.student_model is not None:
         return _load_classifier(experiment.student_model, labels, "student_model")
@@ -104,7 +104,7 @@ def reopen(folder: Path) -> PreTrainedModel:
     return model.to(torch.accelerator.current_accelerator() or "cpu")
 
 
-def label_order(config: PretrainedConfig, labels: tuple[str, ...], parameter: str) -> list[int] | None:
+def label_order(config: PretrainedConfig, labels: list[str], parameter: str) -> list[int] | None:
     """For each of `labels` the checkpoint's class index; None for a checkpoint without a trained classifier.
 
     Raises:
@@ -150,7 +150,7 @@ _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth")
 _ENCODERS = "an encoder, such as BERT, DistilBERT, RoBERTa, DeBERTa-v2, ELECTRA, ModernBERT or MiniLM"
 
 
-def _served(experiment: Experiment, parameter: str, labels: tuple[str, ...]) -> PretrainedConfig:
+def _served(experiment: Experiment, parameter: str, labels: list[str]) -> PretrainedConfig:
     """The configuration of a model that can teach and be taught; any other is refused."""
     name = getattr(experiment, parameter)
     said = f"{parameter} = {name!r}"
@@ -253,7 +253,7 @@ def _is_classifier(config: PretrainedConfig) -> bool:
     return any("ForSequenceClassification" in name for name in config.architectures or ())
 
 
-def _declare(config: PretrainedConfig, labels: tuple[str, ...]) -> None:
+def _declare(config: PretrainedConfig, labels: list[str]) -> None:
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     # The model would note it at its first batch with labels, which a training resumed at its end does not see.
     config.problem_type = "single_label_classification"
@@ -264,7 +264,7 @@ def _config(name: str, parameter: str) -> PretrainedConfig:
         return AutoConfig.from_pretrained(locate(name))
 
 
-def _load_classifier(name: str, labels: tuple[str, ...], parameter: str) -> PreTrainedModel:
+def _load_classifier(name: str, labels: list[str], parameter: str) -> PreTrainedModel:
     """A classifier whose outputs are `labels` in this order: a new head, or the checkpoint's with rows reordered."""
     order = label_order(_config(name, parameter), labels, parameter)
     with _loading(name, parameter):

@@ -122,7 +122,7 @@ def write_training(
     files.write_table(folder / "predictions.parquet", table)
 
 
-def write_metrics(folder: Path, dropped: dict[str, int], reports: dict[str, pd.DataFrame]) -> None:
+def write_metrics(folder: Path, dropped: dict[str, dict[str, int]], reports: dict[str, pd.DataFrame]) -> None:
     """metrics.json: what was dropped of the data, and every model's group report.
 
     To nine digits: the last ones of a logarithm depend on the processor.

@@ -89,7 +89,7 @@ def label_weights(probs: Tensor, labels: Tensor, alpha: float, *, inverse: bool 
     return probs.scatter(1, label, 0.0).sum(1) ** alpha  # 1 - p_y would be 0 where p_y rounds to 1
 
 
-def exponential_weights(score: Tensor, alpha: float = 0.2, beta: float = 3.0, *, exponent: str = "power") -> Tensor:
+def exponential_weights(score: Tensor, alpha: float, beta: float, *, exponent: str = "power") -> Tensor:
     """Return exp(beta * score^alpha), or exp(beta * score * alpha) with exponent "product"; (N,) in, (N,) out.
 
     Raises:

@@ -6,7 +6,7 @@ import pandas as pd
 from pydantic import AfterValidator, Field
 
 from fairkd import runs
-from fairkd.experiment import Profiled, read_student
+from fairkd.experiment import read_student
 from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed
 
@@ -36,26 +36,21 @@ def _folder(record: str) -> str:
 
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_each_once)]
 Entries = Annotated[list[str], AfterValidator(_without_seeds)]
+Record = Annotated[str, AfterValidator(_folder)]
+RECORD = Field(None, description="folder for tables and figures of record; null: none")
 
 
-class Recorded(Profiled):
-    """Parameters of a notebook that may leave its tables and figures in a folder of record."""
-
-    record: Annotated[str, AfterValidator(_folder)] | None = Field(
-        None, description="folder for tables and figures of record; null: none"
-    )
-
-    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
-        """Write tables as CSV and figures as PNG into `record`, made if there is none; the names of the files."""
-        if self.record is None:
-            return []
-        folder = runs.root() / self.record
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
-        for name, figure in figures.items():
-            (folder / f"{name}.png").write_bytes(figure.png())
-        return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
+def write_record(record: str | None, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
+    """Write tables as CSV and figures as PNG into a folder of record, made if there is none; the names of the files."""
+    if record is None:
+        return []
+    folder = runs.root() / record
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(figure.png())
+    return sorted([*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in figures)])
 
 
 def belonging(changes: dict[str, Any], own: dict[str, str]) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from pydantic import Field, field_validator
 
 from fairkd.data import Splits, load
 from fairkd.evaluation.early import Held, exit_layers
-from fairkd.experiment import Experiment
+from fairkd.experiment import Experiment, Profiled
+from fairkd.figures import Figure
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Recorded, Seeds, belonging
+from fairkd.study.asked import RECORD, Entries, Record, Seeds, belonging, write_record
 from fairkd.study.grid import check_grid
 from fairkd.training.early import early_exit
 
 
-class EarlyStudy(Recorded):
+class EarlyStudy(Profiled):
     """The parameters of `07_early_exit.ipynb`: a profile, the students, their seeds, and at which mean depths."""
 
     students: Annotated[Entries, Field(min_length=1)] = Field(
@@ -26,6 +27,7 @@ class EarlyStudy(Recorded):
     depths: Annotated[list[float], Field(min_length=1)] = Field(
         [0.25, 0.4, 0.55, 0.7, 0.85, 1.0], description="mean depths asked for: layers used / layers"
     )
+    record: Record | None = RECORD
 
     @field_validator("depths")
     @classmethod
@@ -55,6 +57,10 @@ class EarlyStudy(Recorded):
     def middle(self) -> float:
         """The depth at which criteria are compared in words."""
         return self.depths[(len(self.depths) - 1) // 2]
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`; the names of the files."""
+        return write_record(self.record, tables, figures)
 
 
 def held_out(experiment: Experiment, found: dict[str, dict[int, Run]]) -> dict[str, dict[int, Held]]:

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from fairkd import runs
 from fairkd.data import Splits, training_identity
 from fairkd.evaluation import Comparison, compare, readable
-from fairkd.experiment import Experiment
+from fairkd.experiment import Experiment, Profiled
 from fairkd.figures import Figure
 from fairkd.runs import Run
-from fairkd.study.asked import Entries, Recorded, Seeds, belonging
+from fairkd.study.asked import RECORD, Entries, Record, Seeds, belonging, write_record
 from fairkd.study.disk import needed
 from fairkd.study.frontier import refit_students
 from fairkd.study.plan import plan
@@ -25,7 +25,7 @@ from fairkd.training import check, distil, models
 log = logging.getLogger("fairkd")
 
 
-class Study(Recorded):
+class Study(Profiled):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
 
     methods: Annotated[Entries, Field(min_length=1)] = Field(
@@ -34,6 +34,7 @@ class Study(Recorded):
     )
     seeds: Seeds = Field([0], description="training seeds of every student")
     refits: Entries = Field(["dedier@3", "dedier@6"], description="refits tried at eight settings each; [] for none")
+    record: Record | None = RECORD
 
     @field_validator("changes")
     @classmethod
@@ -57,7 +58,7 @@ class Study(Recorded):
 
         `study.yaml` is what gives the same study again: `papermill 05_study.ipynb out.ipynb -f study.yaml`.
         """
-        written = super().write(tables, figures)
+        written = write_record(self.record, tables, figures)
         if self.record is None:
             return written
         folder = runs.root() / self.record

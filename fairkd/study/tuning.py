@@ -17,9 +17,10 @@ from pydantic import Field, field_validator
 from fairkd import runs
 from fairkd.data import Splits
 from fairkd.evaluation import SELECTIONS, chosen
-from fairkd.experiment import Experiment, entry, read_student
+from fairkd.experiment import Experiment, Profiled, entry, read_student
+from fairkd.figures import Figure
 from fairkd.parameters import ParameterError, Seed, nearest
-from fairkd.study.asked import Entries, Recorded, belonging, inside
+from fairkd.study.asked import RECORD, Entries, Record, belonging, inside, write_record
 from fairkd.study.grid import check_grid
 from fairkd.study.search import Numbered, opened, place_of, search
 from fairkd.study.space import distributions, drawn, ends, nearest_to, tunable
@@ -29,7 +30,7 @@ from fairkd.training.finished import made
 log = logging.getLogger("fairkd")
 
 
-class Tuning(Recorded):
+class Tuning(Profiled):
     """The parameters of `09_tuning.ipynb`: a profile, students, what is varied, by which rule, how often."""
 
     students: Annotated[Entries, Field(min_length=1)] = Field(
@@ -55,6 +56,7 @@ class Tuning(Recorded):
     best: str | None = Field(
         None, description="file for the best settings, a profile; null: reports/tuned, by the profile's name"
     )
+    record: Record | None = RECORD
 
     @field_validator("storage")
     @classmethod
@@ -115,6 +117,10 @@ class Tuning(Recorded):
         for given in varied:
             models.check(given, splits.labels)
         return splits
+
+    def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure]) -> list[str]:
+        """Write tables as CSV and figures as PNG into `record`; the names of the files."""
+        return write_record(self.record, tables, figures)
 
 
 def _judged_apart(spec: str, given: Experiment) -> Experiment:

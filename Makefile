@@ -71,8 +71,9 @@ tune: $(ENV)  ## settings of a student by a search over its parameters; the best
 	@$(GRAPH) tune
 
 # The benchmark's times differ from run to run; the unit tests run its notebook in small.
+# Files in their order: xdist would begin those of few tests last, and the longest, test_make.py, would end alone.
 test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder
 	@$(MAKE) --no-print-directory demo  # whose runs 03, 04 and 08 read
 	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
 	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile

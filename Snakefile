@@ -227,7 +227,7 @@ def made_before(spec):
 
 @in_one_line
 def room_needed(experiment, wanted):
-    """In words, how many runs are left to make, how long that takes and how much room."""
+    """The disk that those of the wanted runs will take which are not there yet, in words when printed."""
     return needed(experiment, load(experiment), wanted.values(), JOBS)
 
 

@@ -10,7 +10,6 @@ every exit's confidence gives the same answers, so two margins differ by how the
 against each other.
 """
 
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ import pandas as pd
 from fairkd.evaluation.groups import importance_of, row_weights
 from fairkd.evaluation.intervals import Spread, joined_interval, normal_quantile, seed_variance
 from fairkd.evaluation.seeds import compare
-from fairkd.evaluation.tables import class_probabilities, margins
+from fairkd.evaluation.tables import class_probabilities, exit_layers, margins
 
 # What each exit so far gives n rows, [(n, C), ...], and a number drawn for each at this exit, (n,) -> sureness (n,).
 Sure = Callable[[list[np.ndarray], np.ndarray], np.ndarray]
@@ -226,11 +225,6 @@ def _depths(tables: list[pd.DataFrame], confidence: float) -> pd.DataFrame:
     reach = normal_quantile(confidence) * np.sqrt(rows)
     low, high = joined_interval(Spread(mean, seed_variance(each), len(tables)), reach, reach, confidence)
     return pd.DataFrame({"row": unit.index, "value": mean, "low": np.clip(low, 0, 1), "high": np.clip(high, 0, 1)})
-
-
-def exit_layers(predictions: pd.DataFrame) -> list[int]:
-    """The layers whose exits a predictions table has, from the lowest on."""
-    return sorted(int(found[1]) for name in predictions if (found := re.fullmatch(r"exit(\d+)_margin", str(name))))
 
 
 def _layers(predictions: pd.DataFrame) -> int:

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from fairkd.evaluation.groups import group_accuracy
-from fairkd.evaluation.tables import class_probabilities
+from fairkd.evaluation.tables import is_correct
 
 
 def class_difference(rows: pd.DataFrame) -> float:
     """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024)."""
-    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
+    right = is_correct(rows)
     of_class = [right[rows["label"] == label].mean() for label in sorted(rows["label"].unique())]
     return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))
 
@@ -42,8 +42,7 @@ BY_EXIT = "validation worst by exit"
 
 def worst_by_exit(rows: pd.DataFrame) -> float:
     """The lowest accuracy of a student over label x whether the exit is right, the column `exit_right`."""
-    right = class_probabilities(rows, "student").argmax(1) == rows["label"].to_numpy()
-    return float(pd.Series(right, index=rows.index).groupby([rows["label"], rows["exit_right"]]).mean().min())
+    return float(is_correct(rows).groupby([rows["label"], rows["exit_right"]]).mean().min())
 
 
 def chosen(table: pd.DataFrame, selection: str, among: str = "epoch") -> float:

@@ -3,6 +3,8 @@
 Every model has its `{model}_prob_{class index}` columns and `{model}_margin`.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -39,6 +41,11 @@ def predictions_table(rows: pd.DataFrame, probabilities: dict[str, np.ndarray], 
         part = pd.DataFrame(probs, columns=[f"{model}_prob_{c}" for c in range(probs.shape[1])])
         parts.append(part.assign(**{f"{model}_margin": margins(probs)}))
     return pd.concat(parts, axis=1)
+
+
+def exit_layers(predictions: pd.DataFrame) -> list[int]:
+    """The layers whose exits a predictions table has, from the lowest on."""
+    return sorted(int(found[1]) for name in predictions if (found := re.fullmatch(r"exit(\d+)_margin", str(name))))
 
 
 def class_probabilities(predictions: pd.DataFrame, model: str = "student") -> np.ndarray:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from scipy.optimize import isotonic_regression
 
-from fairkd.evaluation.tables import is_correct
+from fairkd.evaluation.tables import exit_layers, is_correct
 
 TARGET = "#b2182b"  # the group that a figure is about
 VARIANTS = {"MAP": "exit{}", "Laplace": "exit{}_laplace"}  # what a predictions table calls an exit at a layer
@@ -199,7 +199,7 @@ def require(frame: pd.DataFrame, what: str, columns: list[str]) -> None:
 
 def layers_of(predictions: pd.DataFrame) -> list[int]:
     """The layers that have an exit, MAP and Laplace."""
-    layers = sorted(int(m[1]) for column in predictions if (m := re.fullmatch(r"exit(\d+)_margin", str(column))))
+    layers = exit_layers(predictions)
     require(predictions, "predictions", [f"exit{layer}_laplace_margin" for layer in layers or [1]])
     return layers
 

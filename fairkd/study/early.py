@@ -8,7 +8,8 @@ import pandas as pd
 from pydantic import Field, field_validator
 
 from fairkd.data import Splits, load
-from fairkd.evaluation.early import Held, exit_layers
+from fairkd.evaluation.early import Held
+from fairkd.evaluation.tables import exit_layers
 from fairkd.experiment import Experiment, Profiled
 from fairkd.figures import Figure
 from fairkd.runs import Run

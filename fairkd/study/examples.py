@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fairkd.evaluation import is_correct
-from fairkd.evaluation.early import exit_layers
+from fairkd.evaluation.tables import exit_layers
 from fairkd.figures import Words
 
 

@@ -142,12 +142,10 @@ def outputs(encoder: PreTrainedModel, layers: list[int]) -> Iterator[dict[int, T
 
     with ExitStack() as hooks:
         for layer in layers:
-            inside = layer < len(stack)
-            hooks.enter_context(
-                stack[layer].register_forward_pre_hook(given(layer))
-                if inside
-                else encoder.register_forward_hook(put_out)
-            )
+            if layer < len(stack):
+                hooks.enter_context(stack[layer].register_forward_pre_hook(given(layer)))
+            else:
+                hooks.enter_context(encoder.register_forward_hook(put_out))
         yield hidden
 
 

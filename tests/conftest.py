@@ -1,10 +1,12 @@
 """What many tests need: a project root of their own, a very small encoder, an experiment of seconds."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
-from fairkd import Experiment
+from fairkd import Experiment, distil, fine_tune
 from tests.predictions import table
 from tests.tiny import small_parameters, write_encoder
 
@@ -31,10 +33,45 @@ def encoder(tmp_path_factory):
     return write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory, encoder):
+    """A root with the teacher of `small`: trained once, since what a test is about is seldom the teacher."""
+    return made(tmp_path_factory.mktemp("taught"), fine_tune, encoder)
+
+
+@pytest.fixture(scope="session")
+def distilled(tmp_path_factory, encoder, taught):
+    """A root with the finished student of `small`, too."""
+    root = shutil.copytree(taught, tmp_path_factory.mktemp("distilled"), dirs_exist_ok=True)
+    return made(root, distil, encoder)
+
+
+def made(root, make, encoder):
+    """A root in which something has been made of the small experiment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FAIRKD_ROOT", str(root))
+        make(Experiment(**small_parameters(encoder), aux_layer=1))
+    return root
+
+
 @pytest.fixture
-def small(project, encoder):
-    """An experiment that trains in a second or two; its student has two layers."""
+def bare(project, encoder):
+    """An experiment that trains in a second or two, of which nothing is there; its student has two layers."""
     return Experiment(**small_parameters(encoder), aux_layer=1)
+
+
+@pytest.fixture
+def small(bare, project, taught):
+    """The same, its teacher there."""
+    shutil.copytree(taught, project, dirs_exist_ok=True)
+    return bare
+
+
+@pytest.fixture
+def student(small, project, distilled):
+    """The finished student of `small`, in a root of its own."""
+    shutil.copytree(distilled, project, dirs_exist_ok=True)
+    return distil(small)
 
 
 @pytest.fixture(scope="session")

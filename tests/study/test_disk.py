@@ -14,8 +14,8 @@ def sizes(*patterns):
     return sum(f.stat().st_size for pattern in patterns for f in runs.root().glob(f"reports/{pattern}") if f.is_file())
 
 
-def test_what_remains_is_no_less_than_weights_and_no_more_than_all_there_is(small):
-    given = small.vary(method="kd", student_epochs=1)
+def test_what_remains_is_no_less_than_weights_and_no_more_than_all_there_is(bare):
+    given = bare.vary(method="kd", student_epochs=1)
     splits, grid = load(given), plan(given, [("kd", 0), ("refit", 0)]).values()
     whole = needed(given, splits, grid)
     assert needed(given, splits, plan(given, [("kd", 0), ("refit", 0), ("jtt", 0)]).values()).runs == 3 + 2
@@ -82,12 +82,10 @@ def size(folder, name="*"):
     return sum(f.stat().st_size for f in Path(folder).rglob(name) if f.is_file())
 
 
-def test_what_does_not_fit_is_said_with_what_to_do(small, monkeypatch):
-    splits, grid = load(small), plan(small, [("kd", 0)]).values()
-    assert str(needed(small, splits, grid)).startswith(
-        "2 runs to make: about 0.0 GB of disk, and 0.0 GB more meanwhile"
-    )
+def test_what_does_not_fit_is_said_with_what_to_do(bare, monkeypatch):
+    splits, grid = load(bare), plan(bare, [("kd", 0)]).values()
+    assert str(needed(bare, splits, grid)).startswith("2 runs to make: about 0.0 GB of disk, and 0.0 GB more meanwhile")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: namedtuple("Usage", "free")(1000))
-    assert "0.0 GB are free. THIS WILL NOT FIT: make room" in str(needed(small, splits, grid))
+    assert "0.0 GB are free. THIS WILL NOT FIT: make room" in str(needed(bare, splits, grid))
     monkeypatch.undo()
-    assert "FIT" not in str(needed(small, splits, grid))
+    assert "FIT" not in str(needed(bare, splits, grid))

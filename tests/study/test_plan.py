@@ -56,15 +56,15 @@ def test_a_student_that_another_refits_is_planned_as_itself(small):
 
 
 @pytest.mark.parametrize("exits", [True, False])
-def test_what_is_planned_is_what_is_made(small, project, monkeypatch, exits):
-    found = plan(small, [("jtt,place=refit", 1)], exits=exits)
+def test_what_is_planned_is_what_is_made(bare, project, monkeypatch, exits):
+    found = plan(bare, [("jtt,place=refit", 1)], exits=exits)
     assert not any(run.done for run in found.values())
     for name, run in found.items():
-        given = small.vary(seed=1).student("jtt,place=refit")
+        given = bare.vary(seed=1).student("jtt,place=refit")
         assert make(given, run.part, exits=run.exits).folder.name == name and run.done
     assert any(project.glob("reports/runs/exits-*")) == exits
     monkeypatch.setattr("fairkd.training.student.Task", None)  # all that is left is to read
-    assert distil(small.vary(seed=1).student("jtt,place=refit"), exits=exits).folder.name == name
+    assert distil(bare.vary(seed=1).student("jtt,place=refit"), exits=exits).folder.name == name
 
 
 def test_the_command_makes_the_run_that_was_planned(small, project, capsys):

@@ -55,12 +55,12 @@ def test_the_grid_is_the_runs_of_its_students_and_seeds(grid):
     assert found["laplace@2"][1].of.config["seed"] == 1
 
 
-def test_a_student_with_other_data_is_trained_on_them(small, caplog):
+def test_a_student_with_other_data_is_trained_on_them(bare, caplog):
     caplog.set_level("INFO", "fairkd")
-    found = study.run_grid(small.vary(method="kd", student_epochs=1), ["kd", "kd,train_examples=120"], [0])
+    found = study.run_grid(bare.vary(method="kd", student_epochs=1), ["kd", "kd,train_examples=120"], [0])
     assert len(found["kd,train_examples=120"][0].table("predictions")) == 60
     assert found["kd,train_examples=120"][0].of.config["train_examples"] == 120
-    logits = fairkd.teacher_run(small.vary(train_examples=120)).table("train_logits")
+    logits = fairkd.teacher_run(bare.vary(train_examples=120)).table("train_logits")
     assert len(logits) == 120
     assert "4 runs to make: about 0.0 GB of disk" in caplog.messages[0]
 

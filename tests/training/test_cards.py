@@ -11,11 +11,6 @@ from fairkd import distil, fine_tune
 from fairkd.evaluation import group_report, readable, target_groups
 
 
-@pytest.fixture
-def student(small):
-    return distil(small)
-
-
 def rows(text):
     """The cells of the table of a card, by the first of each line."""
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]

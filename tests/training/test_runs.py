@@ -23,11 +23,6 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
-def student(small):
-    return distil(small)
-
-
 def test_a_run_leaves_what_the_analysis_reads(small, student):
     predictions = student.table("predictions")
     assert len(predictions) == predictions["id"].nunique() == 60
@@ -263,11 +258,11 @@ def test_bad_parameters_stop_before_any_training(small, monkeypatch):
         distil(small.vary(aux_layer=3))
 
 
-def test_an_analysis_without_its_run_says_how_to_make_it(small):
+def test_an_analysis_without_its_run_says_how_to_make_it(bare):
     with pytest.raises(MissingRunError, match="02_student.ipynb out.ipynb -r student laplace@1 -p seed 0"):
-        fairkd.student_run(small)
+        fairkd.student_run(bare)
     with pytest.raises(MissingRunError, match="01_teacher.ipynb"):
-        fairkd.teacher_run(small)
+        fairkd.teacher_run(bare)
 
 
 def test_metrics_are_plain_json_without_nan(small, student):

@@ -58,16 +58,25 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def learnable(root, encoder, monkeypatch):
-    """An experiment of a second or two; its student has two layers and learns most of the task."""
+def going_on(root, encoder, monkeypatch):
+    """An experiment of a second or two; its student has two layers and learns most of the task.
+
+    A first epoch that another test's student has trained is taken from there.
+    """
     monkeypatch.setenv("FAIRKD_ROOT", str(root))
-    for epoch in caches_folder().glob("epoch-*"):
-        shutil.rmtree(epoch)  # which other tests trained: whoever spies sees all of a training
     return Experiment(
         dataset="learnable.yaml", train_examples=None, validation_examples=0, max_length=16, batch_size=16,
         teacher_model=str(encoder), student_model=None, teacher_epochs=4, teacher_learning_rate=5e-3,
         student_epochs=4, learning_rate=3e-3, aux_layer=1, students=["kd"], report_to="none",
     )  # fmt: skip
+
+
+@pytest.fixture
+def learnable(going_on):
+    """The same with every epoch trained: whoever spies sees all of a training."""
+    for epoch in caches_folder().glob("epoch-*"):
+        shutil.rmtree(epoch)
+    return going_on
 
 
 class Spy:
@@ -264,18 +273,18 @@ def test_every_parameter_of_laplace_is_changed_here():
 
 
 @pytest.mark.parametrize("changes", [{"kd_weight": 0.5}, {"temperature": 2.0}, {"aux_layer": 2}, {"method": "poe"}])
-def test_every_parameter_of_confreg_changes_its_result(learnable, changes):
+def test_every_parameter_of_confreg_changes_its_result(going_on, changes):
     base, other = (
-        train_student(learnable.vary(**{"method": "confreg", "student_epochs": 2} | more)) for more in ({}, changes)
+        train_student(going_on.vary(**{"method": "confreg", "student_epochs": 2} | more)) for more in ({}, changes)
     )
     columns = ["student_prob_0", "student_prob_1"]
     assert not base.table("predictions")[columns].equals(other.table("predictions")[columns])
 
 
 @pytest.mark.parametrize("name", CHANGED)
-def test_every_parameter_that_a_method_reads_changes_its_result_alone(learnable, name):
-    learnable = learnable.vary(**TOGETHER.get(name, {}))
-    base, other = (made_student(e) for e in (learnable, learnable.vary(**{name: CHANGED[name]})))
+def test_every_parameter_that_a_method_reads_changes_its_result_alone(going_on, name):
+    given = going_on.vary(student_epochs=3, **TOGETHER.get(name, {}))  # weighed after two of them
+    base, other = (made_student(e) for e in (given, given.vary(**{name: CHANGED[name]})))
     columns = ["student_prob_0", "student_prob_1"]
     assert not base.table("predictions")[columns].equals(other.table("predictions")[columns])
 

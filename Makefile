@@ -70,13 +70,13 @@ early: $(ENV)  ## who pays for an early answer, of a profile's students
 tune: $(ENV)  ## settings of a student by a search over its parameters; the best as a profile in reports/tuned
 	@$(GRAPH) tune
 
-# The benchmark's times differ from run to run; the unit tests run its notebook in small.
-# Files in their order: xdist would begin those of few tests last, and the longest, test_make.py, would end alone.
-test: $(ENV)  ## unit tests, then the committed notebooks run again and compared (nbval)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n auto --dist loadfile --no-loadscope-reorder
-	@$(MAKE) --no-print-directory demo  # whose runs 03, 04 and 08 read
-	$(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval notebooks --ignore notebooks/06_benchmark.ipynb \
-	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg -n auto --dist loadfile
+# The demo first, whose runs 03, 04 and 08 read. The benchmark's times differ from run to run; the unit tests run its
+# notebook in small. One pytest for both, and in the order given: 05_study trains for minutes while unit tests go on.
+test: $(ENV)  ## unit tests, and the committed notebooks run again and compared (nbval)
+	@$(MAKE) --no-print-directory demo
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p tests.notebooks.nbval_stderr --nbval \
+	  --nbval-sanitize-with tests/notebooks/nbval_sanitize.cfg --ignore notebooks/06_benchmark.ipynb \
+	  notebooks tests -n auto --dist loadfile --no-loadscope-reorder
 
 test-faults: $(ENV)  ## processes killed, files damaged, data dirty, parameters wrong: a table, half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults.py

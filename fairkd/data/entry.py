@@ -25,7 +25,9 @@ class Labels(Parameters):
     names: Annotated[list[str], Field(min_length=2, max_length=20)] = Field(
         description="the classes in the order of their indices, such as [bad, good]"
     )
-    map: dict[Value, str] | None = parameter(None, "{value of the column: class}, needed where labels are numbers")
+    map: Annotated[dict[Value, str], Field(min_length=1)] | None = parameter(
+        None, "{value of the column: class}, needed where labels are numbers"
+    )
     threshold: float | None = parameter(None, "of two classes, the second from this value of a numeric column on")
     unlabelled: list[Value] = parameter(["-", -1, ""], "values of rows without a label, which are dropped")
 
@@ -57,7 +59,9 @@ class Attribute(Parameters):
     )
     threshold: float = parameter(0.5, "of any_of")
     rule: str | None = parameter(None, "a function registered by `register_rule`")
-    levels: dict[Value, str] | None = parameter(None, "{level: its name in tables}, in the order of tables")
+    levels: Annotated[dict[Value, str], Field(min_length=1)] | None = parameter(
+        None, "{level: its name in tables}, in the order of tables"
+    )
 
     def __init__(self, **given: Any):
         """Check the values; raises `ParameterError`."""
@@ -96,9 +100,13 @@ class SplitNames(Parameters):
         if isinstance(given.get("evaluation"), float):
             given.setdefault("train", "train")
         super().__init__(**given)
-        for name in [self.train, *(e if isinstance(e := self.evaluation, list) else [e]), self.validation]:
-            if isinstance(name, str) and (not name or Path(name).is_absolute() or ".." in Path(name).parts):
+        held_out = self.evaluation if isinstance(self.evaluation, list) else [self.evaluation]
+        names = [name for name in (self.train, *held_out, self.validation) if isinstance(name, str)]
+        for name in names:
+            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ParameterError(f"{name!r} is no split: name a file inside the data set's folder")
+            if names.count(name) > 1:
+                raise ParameterError(f"{name!r} is named twice; name another, or let evaluation be a share such as 0.2")
 
 
 class Entry(Parameters):
@@ -118,7 +126,9 @@ class Entry(Parameters):
     id: str | None = parameter(None, "the column of names of rows; null counts them")
     hold_out_by: str | None = parameter(None, "rows that share this column's value are held out together")
     balanced: bool = parameter(False, "held-out splits are drawn by group: averages weigh rows to the training shares")
-    classes: dict[str, str] | None = parameter(None, "evaluation only: {class of the student: class of this set}")
+    classes: Annotated[dict[str, str], Field(min_length=1)] | None = parameter(
+        None, "evaluation only: {class of the student: class of this set}"
+    )
     description: str | None = parameter(None, "what the data are")
     licence: str | None = parameter(None, "their terms")
     citation: str | None = parameter(None, "the publication to cite")

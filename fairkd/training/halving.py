@@ -8,25 +8,14 @@ def alternate_layers(depth: int) -> tuple[int, ...]:
     return (0, 2, 4, 7, 9, 11) if depth == 12 else tuple(range(0, depth, 2))
 
 
-def halve(encoder: BertModel, layers: tuple[int, ...] | None = None) -> DistilBertModel:
+def halve(encoder: BertModel) -> DistilBertModel:
     """Build a student of alternate layers of a BERT encoder, as DistilBERT was (Sanh et al. 2019, section 3).
 
     Token types and pooler are left out; the embedding of token type 0 is added to the positions, so that
     a single sentence enters the first layer as it entered the teacher's. The weights are copies.
-
-    Args:
-        encoder: the BERT encoder of L layers.
-        layers: the layers to keep, counted from 0. By default half of them: 0, 2, 4, 7, 9, 11 of 12
-            (DistilBERT's own choice), otherwise 0, 2, 4, ...
-
-    Raises:
-        ValueError: a layer is not one of the encoder's.
     """
     bert = encoder.config
-    depth = bert.num_hidden_layers
-    layers = alternate_layers(depth) if layers is None else layers
-    if not layers or not all(0 <= i < depth for i in layers):
-        raise ValueError(f"layers {layers} are not all among the encoder's layers 0 to {depth - 1}")
+    layers = alternate_layers(bert.num_hidden_layers)
     student = DistilBertModel(
         DistilBertConfig(
             vocab_size=bert.vocab_size,

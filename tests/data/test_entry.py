@@ -36,6 +36,9 @@ RIGHT = {
         ({"label": {"names": ["bad"]}}, "mine.yaml: label: names = .*at least 2"),
         ({"label": {"names": [str(i) for i in range(21)]}}, "label: names = .*at most 20"),
         ({"label": {"names": ["bad", "bad"]}}, "label: names = .*named twice"),
+        ({"label": {"names": ["bad", "good"], "map": {}}}, "label: map = {}: .*at least 1"),
+        ({"attribute": {"name": "genre", "column": "genre", "levels": {}}}, "attribute: levels = {}: .*at least 1"),
+        ({"classes": {}}, "mine.yaml: classes = {}: .*at least 1"),
         ({"label": {"names": [True, False]}}, "label: names = True: should be text; YAML reads no, yes, .*: quote it"),
         ({"label": {"names": [None, "good"]}}, "label: names = None: should be text$"),
         ({"attribute": {"name": "g", "in": "review", "words": ["nobody", False]}}, "words = False: .*: quote it$"),
@@ -64,6 +67,8 @@ RIGHT = {
             for name in ("../secret", "/etc/passwd", "a/../../b", "")
         ],
         ({"splits": {"train": "train", "evaluation": ["test", "../x"]}}, r"splits: '\.\./x' is no split"),
+        ({"splits": {"train": "train", "evaluation": ["test", "test"]}}, "splits: 'test' is named twice"),
+        ({"splits": {"train": "train", "evaluation": "train"}}, "splits: 'train' is named twice"),
         ({"classes": {"x": "god"}}, "classes: 'god' is no class of this set; did you mean 'good'"),
         ({"attribute": {"name": "g", "rule": "unheard of"}}, "attribute: rule = 'unheard of': is not registered"),
         ({"source": None, "generator": "dmo"}, "generator = 'dmo': is not registered.*did you mean 'demo'"),

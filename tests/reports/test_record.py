@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import publish
@@ -116,3 +117,15 @@ def test_the_index_is_that_of_findings_pages_and_tables(folder, tmp_path):
     publish.index(again)
     for page in again.glob("*.html"):
         assert page.read_text() == (folder / page.name).read_text(), f"python reports/publish.py index {folder}"
+
+
+def test_the_figure_at_the_top_is_what_its_block_draws(folder, tmp_path, monkeypatch):
+    (tmp_path / "reports").symlink_to(RECORD.parent)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, {})
+    drawn = sorted(tmp_path.glob("*.png"))
+    assert len(drawn) == len(blocks) == (folder / "at_a_glance.png").exists()
+    for image in drawn:
+        np.testing.assert_array_equal(plt.imread(image), plt.imread(folder / image.name))

@@ -250,10 +250,10 @@ def test_a_tokenizer_without_padding_first_token_or_words_is_refused(small, tmp_
         check(small.vary(teacher_model=str(folder)), LABELS)
 
 
-def test_nothing_is_trained_before_a_student_is_refused(small, project, tmp_path):
+def test_nothing_is_trained_before_a_student_is_refused(bare, project, tmp_path):
     folder = save("bert", tmp_path / "broken")
     with pytest.raises(ParameterError, match="student_model = .* has pickled weights only"):
-        distil(small.vary(student_model=str(pickled(folder))))
+        distil(bare.vary(student_model=str(pickled(folder))))
     assert not list(project.glob("reports/runs/*"))
 
 

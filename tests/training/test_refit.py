@@ -11,7 +11,7 @@ from fairkd.data import load
 from fairkd.evaluation import class_probabilities
 from fairkd.training.refit import exit_logits, refit_student, refitted_head
 from fairkd.training.student import train_student
-from tests.training.test_wiring import learnable, root  # noqa: F401  a task that is learnt
+from tests.training.test_wiring import going_on, learnable, root  # noqa: F401  a task that is learnt
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def _collect(module: str, found: dict[str, str]) -> None:
         return
     loaded = sys.modules.get(module)
     spec = loaded.__spec__ if loaded else None
-    if spec is None or module not in _READ or _READ[module][0] is not spec:  # loaded again, it has another
+    if module not in _READ or _READ[module][0] is not spec:  # not loaded it has none, and loaded again another
         _READ[module] = spec, *_parsed(path)
     _, found[module], imports = _READ[module]
     for name in imports:
@@ -136,6 +136,10 @@ def _file(module: str) -> Path | None:
     loaded = sys.modules.get(module)
     if loaded is not None and getattr(loaded, "__file__", None):
         return Path(loaded.__file__)
+    if above := module.rpartition(".")[0]:
+        file = _file(above)
+        if file is None or file.name != "__init__.py":
+            return None  # a name in a module, which to look for it would be loaded
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):

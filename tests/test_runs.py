@@ -322,6 +322,7 @@ def test_the_key_follows_code_and_neither_comments_nor_docstrings(project, monke
     monkeypatch.syspath_prepend(project)
 
     def digest(text):
+        monkeypatch.setattr(provenance, "_READ", {})  # as in another process
         file.write_text(text)
         os.utime(file, ns=(len(text) * 10**9,) * 2)
         return provenance.code_digests("mine")["mine"]
@@ -370,6 +371,7 @@ class Weigher(fairkd.weighting.Refitted):
 
 def test_once_imported_no_key_reads_a_file_of_code(tmp_path):
     script = """
+import sys
 from pathlib import Path
 from unittest.mock import patch
 
@@ -391,11 +393,17 @@ digest(*(f"fairkd.training.{name}" for name in ("teacher", "student", "refit", "
 digest(*fairkd.METHODS.values(), *fairkd.POSTERIORS.values(), *GENERATORS.values())
 import fairkd.study
 digest("fairkd.study.frontier", "fairkd.study.posterior")
+
+# What takes transformers seconds is loaded by what is done before anything is trained.
+assert "transformers.modeling_utils" not in sys.modules
+fairkd.check(fairkd.Experiment(train_examples=60, evaluation_per_group=2, validation_examples=0))
+assert "fairkd.training.trainer" in sys.modules
+digest("fairkd.training.student")
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert told.returncode == 0, told.stderr
-    training, kinds, study = map(int, told.stdout.split())
-    assert training > 30 and kinds > len(fairkd.METHODS) and study > 30
+    training, kinds, study, student = map(int, told.stdout.split())
+    assert training > 30 and kinds > len(fairkd.METHODS) and study > 30 and student > 30
 
 
 def test_code_is_followed_through_imports_and_stops_at_what_is_not_imported():

@@ -1,5 +1,7 @@
 """Tokens of a frame's texts, made once and from then on mapped into memory from disk."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import datasets
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
+import transformers
 
 from fairkd import provenance, runs
 from fairkd.data.entry import Entry
@@ -18,7 +20,7 @@ _BATCH = 2_000  # rows that are tokenised at a time
 def tokenize(
     frame: pd.DataFrame,
     entry: Entry,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     max_length: int,
     columns: list[str] | None = None,
 ) -> datasets.Dataset:
@@ -62,7 +64,7 @@ def tokenize(
     return datasets.Dataset.from_file(str(runs.cached(f"tokens-{name}", compute) / "tokens.arrow"))
 
 
-def _forget(tokenizer: PreTrainedTokenizerBase) -> None:
+def _forget(tokenizer: transformers.PreTrainedTokenizerBase) -> None:
     """Found tokens and made ones leave the tokenizer alike: its backend, and its file, keep how it was last called."""
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

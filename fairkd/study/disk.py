@@ -6,12 +6,14 @@ are kept, and a third is written before the oldest goes. While exits are fitted,
 lie on disk, if they are; in a training, those that the method's exits read.
 """
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+import transformers
 
 from fairkd import runs
 from fairkd.data import Splits
@@ -106,17 +108,17 @@ def _of_run(run: Planned, given: Experiment, splits: Splits) -> tuple[int, int]:
     return kept + exits, max(meanwhile, depth * states)
 
 
-def _training(model: PreTrainedModel, epochs: int, held: int) -> tuple[int, int]:
+def _training(model: transformers.PreTrainedModel, epochs: int, held: int) -> tuple[int, int]:
     size = _NUMBER * model.num_parameters()
     return size + _ROW * held * (epochs + 1), _CHECKPOINTS * size
 
 
-def _student(given: Experiment) -> PreTrainedModel:
+def _student(given: Experiment) -> transformers.PreTrainedModel:
     return _outline(given.student_model or given.teacher_model, halved=given.student_model is None)
 
 
-def _outline(name: str, *, halved: bool = False) -> PreTrainedModel:
+def _outline(name: str, *, halved: bool = False) -> transformers.PreTrainedModel:
     """The encoder of this name, or the student of half its layers, without weights."""
     with torch.device("meta"):
-        encoder = AutoModel.from_config(AutoConfig.from_pretrained(models.locate(name)))
+        encoder = transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(models.locate(name)))
         return halve(encoder) if halved else encoder

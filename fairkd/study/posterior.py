@@ -1,12 +1,14 @@
 """What the posterior does to the margins of a finished student's exit."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoTokenizer
+import transformers
 
 from fairkd import files, runs
 from fairkd.data import load
@@ -40,7 +42,7 @@ def posterior_tables(experiment: Experiment, n_temperatures: int = 9) -> Run:
         run = made(experiment, splits)
         log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
         exits, states = experiment.finished(len(splits.labels)), {}
-        model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
+        model, tokenizer = models.reopen(run.model_folder), transformers.AutoTokenizer.from_pretrained(run.model_folder)
         for split, frame in {"train": splits.train, "evaluation": splits.evaluation}.items():
             [states[split]] = reading(experiment, splits, frame, tokenizer, exits.options.pooling)(model).values()
         labels = torch.tensor(splits.train["label"].to_numpy())

@@ -1,5 +1,7 @@
 """What happens around an epoch: its predictions are kept, and every instance is weighed anew."""
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Callable
@@ -8,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from torch import Tensor
-from transformers import ProgressCallback, TrainerCallback
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
 
 from fairkd import evaluation, files, ranks
 from fairkd.exits.design import feature_norm
 from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task
-from fairkd.training.trainer import DistillationTrainer
 from fairkd.weighting import Adjustment, Early, Lifted, Online, Rereads, usable
 
 log = logging.getLogger("fairkd")
@@ -91,7 +93,7 @@ class Finite(TrainerCallback):
     The trainer notes on its device from which step on; the host asks every hundred steps, since a GPU waits for that.
     """
 
-    def __init__(self, trainer: DistillationTrainer, experiment: Experiment, role: str):
+    def __init__(self, trainer: transformers.Trainer, experiment: Experiment, role: str):
         """Watch `trainer`, of the "teacher" or the "student"."""
         self.trainer, own = trainer, experiment.resolved()
         likely = ("teacher_learning_rate",) if role == "teacher" else ("learning_rate", "beta", "group_step_size")
@@ -126,7 +128,7 @@ class _EveryInstance(TrainerCallback):
     What is in force after each epoch is kept in `folder`, where a resumed training finds it.
     """
 
-    def __init__(self, trainer: DistillationTrainer, task: Task, experiment: Experiment, folder: Path):
+    def __init__(self, trainer: transformers.Trainer, task: Task, experiment: Experiment, folder: Path):
         """Set it of the instances of `trainer`."""
         self.trainer, self.task, self.experiment, self.folder = trainer, task, experiment, folder
         self.method, self.exits = experiment.weighting, experiment.exits(len(task.splits.entry.labels))
@@ -185,7 +187,7 @@ class Reweighting(_EveryInstance):
 
     def __init__(
         self,
-        trainer: DistillationTrainer,
+        trainer: transformers.Trainer,
         task: Task,
         experiment: Experiment,
         folder: Path,

@@ -8,7 +8,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerCallback
 
 from fairkd import files, ranks
 

@@ -1,10 +1,12 @@
 """What is looked at before any training: the data are loaded, the models' configurations read."""
 
+from __future__ import annotations
+
 import logging
 
-from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+import transformers
 
-from fairkd import ranks
+from fairkd import provenance, ranks
 from fairkd.data import Splits, generator_of, load
 from fairkd.exits.posterior import QUADRATURE_CLASSES
 from fairkd.experiment import Experiment
@@ -25,6 +27,7 @@ def check(experiment: Experiment) -> Splits:
         DataError: data that cannot be had or are not what their file says.
     """
     choose_instructions(experiment)
+    _load_trainer()
     ranks.join()
     _check_processes(experiment.batch_size)
     _check_tracker(experiment.report_to)
@@ -34,6 +37,16 @@ def check(experiment: Experiment) -> Splits:
     if len(splits.labels) > QUADRATURE_CLASSES:
         _check_integration(experiment, len(splits.labels))
     return splits
+
+
+def _load_trainer() -> None:
+    """Load what trains: it takes transformers seconds, which `import fairkd` alone does without.
+
+    Here, since it is to be loaded before a run is named by its code.
+    """
+    from fairkd.training import trainer
+
+    provenance.remember(trainer.__name__)
 
 
 def _check_processes(batch_size: int) -> None:
@@ -62,9 +75,9 @@ def _check_vocabulary(experiment: Experiment) -> None:
 
 def _check_tracker(name: str) -> None:
     """Refuse a tracker that transformers does not know or that is not installed here."""
-    installed = ["none", "all", *sorted(get_available_reporting_integrations())]
+    installed = ["none", "all", *sorted(transformers.integrations.get_available_reporting_integrations())]
     if name not in installed:
-        what = "is not installed" if name in INTEGRATION_TO_CALLBACK else "is not known"
+        what = "is not installed" if name in transformers.integrations.INTEGRATION_TO_CALLBACK else "is not known"
         raise ParameterError(f"report_to = {name!r}: {what}; {nearest(name, installed)} ({', '.join(installed)})")
 
 

@@ -3,6 +3,8 @@
 When it answers is decided in `evaluation.early`, whose answers on the same rows are these.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from safetensors import safe_open
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from fairkd.evaluation.early import criterion_named, draws, sureness, threshold_for
 from fairkd.evaluation.groups import importance_of
@@ -25,7 +27,7 @@ from fairkd.training.features import pool
 Text = str | dict[str, str]
 
 
-def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch_size: int = 128) -> "EarlyExit":
+def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch_size: int = 128) -> EarlyExit:
     """The finished student of a run, answering texts at the first exit that is sure.
 
         answer = fairkd.early_exit(student, "margin", depth=0.5)
@@ -69,7 +71,7 @@ class EarlyExit:
         self._sure, self._exits, self.threshold, self._size = sure, exits, threshold, size
         with models.quiet():
             self._model = models.reopen(run.model_folder).eval()
-            self._tokenizer = AutoTokenizer.from_pretrained(run.model_folder)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_folder)
         config = run.of.config
         self._max_length, self._bf16, self._pooling = config["max_length"], config["bf16"], run.config["pooling"]
         self.layers = len(exits) + 1

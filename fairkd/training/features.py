@@ -1,15 +1,17 @@
 """What a model says of a data set, in eval mode: logits, and the pooled states that exits read."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
+import transformers
 from datasets import Dataset
 from torch import Tensor
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairkd.training.models import layer_stack, output_layer
 
@@ -18,9 +20,9 @@ _BATCH = 128
 
 
 def pooled_states(
-    model: PreTrainedModel,
+    model: transformers.PreTrainedModel,
     tokens: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     layers: list[int],
     pooling: str = "cls",
     *,
@@ -52,7 +54,11 @@ def pooled_states(
 
 
 def logits(
-    model: PreTrainedModel, tokens: Dataset, tokenizer: PreTrainedTokenizerBase, *, bf16: bool = False
+    model: transformers.PreTrainedModel,
+    tokens: Dataset,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    *,
+    bf16: bool = False,
 ) -> Tensor:
     """The model's logits, dropout off: (N, C) float32, on the CPU, in the order of the rows."""
     result = torch.empty(len(tokens), model.config.num_labels)
@@ -63,7 +69,11 @@ def logits(
 
 
 def head_inputs(
-    model: PreTrainedModel, tokens: Dataset, tokenizer: PreTrainedTokenizerBase, *, bf16: bool = False
+    model: transformers.PreTrainedModel,
+    tokens: Dataset,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    *,
+    bf16: bool = False,
 ) -> Tensor:
     """What the classifier's last linear layer is given, dropout off: (N, D) float32, on the CPU, in the rows' order."""
     last, seen = output_layer(model), {}
@@ -98,7 +108,7 @@ def _empty(shape: tuple[int, int], folder: Path | None, layer: int) -> Tensor:
 
 
 def _batches(
-    tokens: Dataset, tokenizer: PreTrainedTokenizerBase, device: torch.device
+    tokens: Dataset, tokenizer: transformers.PreTrainedTokenizerBase, device: torch.device
 ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Row numbers and padded tokens, the rows sorted by length so that a batch holds little padding."""
     order = torch.argsort(torch.tensor(tokens["length"][:]), stable=True)
@@ -110,7 +120,7 @@ def _batches(
 
 
 @contextmanager
-def _evaluating(model: PreTrainedModel, bf16: bool) -> Iterator[None]:
+def _evaluating(model: transformers.PreTrainedModel, bf16: bool) -> Iterator[None]:
     training = model.training
     model.eval()
     try:
@@ -121,7 +131,7 @@ def _evaluating(model: PreTrainedModel, bf16: bool) -> Iterator[None]:
 
 
 @contextmanager
-def outputs(encoder: PreTrainedModel, layers: list[int]) -> Iterator[dict[int, Tensor]]:
+def outputs(encoder: transformers.PreTrainedModel, layers: list[int]) -> Iterator[dict[int, Tensor]]:
     """What came out after each of `layers` in the encoder's last forward pass: {layer: (B, T, D)}.
 
     Equal to the encoder's own `hidden_states[layer]`, which is what the next block is given, not what a block puts out:
@@ -154,7 +164,7 @@ class _Stop(Exception):
 
 
 @contextmanager
-def _stopping_after(encoder: PreTrainedModel, layer: int) -> Iterator[None]:
+def _stopping_after(encoder: transformers.PreTrainedModel, layer: int) -> Iterator[None]:
     """Forward passes end, with a `_Stop`, as the block after `layer` is entered, if there is one."""
 
     def hook(block, args):

@@ -3,6 +3,8 @@
 Runs of their own: another posterior, predictive or subset of the evaluation rows trains nothing again.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import shlex
@@ -14,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from safetensors.torch import save_file
-from transformers import AutoTokenizer
 
 from fairkd import evaluation, files, runs
 from fairkd.data import EvaluationSet, Splits, evaluation_identity, load, load_evaluation, tokenize
@@ -157,7 +159,7 @@ def _asked(run: Run, further: EvaluationSet, experiment: Experiment) -> np.ndarr
     Where several of the student's classes are one there, the likeliest stands for them, so that the answer is the
     translation of the student's own (McCoy et al. 2019, section 4); then all are scaled to sum 1.
     """
-    model, tokenizer = models.reopen(run.model_folder), AutoTokenizer.from_pretrained(run.model_folder)
+    model, tokenizer = models.reopen(run.model_folder), transformers.AutoTokenizer.from_pretrained(run.model_folder)
     tokens = tokenize(further.frame, further.entry, tokenizer, experiment.max_length)
     probs = logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1).double().numpy()
     merged = (probs[:, :, None] * further.merge).max(axis=1)
@@ -206,7 +208,8 @@ def _exits(
     Of the splits "evaluation" (its `rows`) and "validation". The features lie on disk meanwhile, so that memory holds
     those of one layer.
     """
-    model, tokenizer = models.reopen(student.model_folder), AutoTokenizer.from_pretrained(student.model_folder)
+    model = models.reopen(student.model_folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(student.model_folder)
     exits = experiment.finished(len(splits.labels))
     layers = list(range(1, model.config.num_hidden_layers + 1))
     features = {}

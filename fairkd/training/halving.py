@@ -1,6 +1,8 @@
 """A student of alternate layers of its teacher, as DistilBERT was made (Sanh et al. 2019)."""
 
-from transformers import BertModel, DistilBertConfig, DistilBertModel
+from __future__ import annotations
+
+import transformers
 
 
 def alternate_layers(depth: int) -> tuple[int, ...]:
@@ -8,7 +10,7 @@ def alternate_layers(depth: int) -> tuple[int, ...]:
     return (0, 2, 4, 7, 9, 11) if depth == 12 else tuple(range(0, depth, 2))
 
 
-def halve(encoder: BertModel) -> DistilBertModel:
+def halve(encoder: transformers.BertModel) -> transformers.DistilBertModel:
     """Build a student of alternate layers of a BERT encoder, as DistilBERT was (Sanh et al. 2019, section 3).
 
     Token types and pooler are left out; the embedding of token type 0 is added to the positions, so that
@@ -16,8 +18,8 @@ def halve(encoder: BertModel) -> DistilBertModel:
     """
     bert = encoder.config
     layers = alternate_layers(bert.num_hidden_layers)
-    student = DistilBertModel(
-        DistilBertConfig(
+    student = transformers.DistilBertModel(
+        transformers.DistilBertConfig(
             vocab_size=bert.vocab_size,
             max_position_embeddings=bert.max_position_embeddings,
             dim=bert.hidden_size,

@@ -1,10 +1,13 @@
 """Early stopping: of a training's epochs, the one that validation rows choose is the student."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
+import transformers
 from safetensors.torch import load_model, save_model
-from transformers import PreTrainedModel, TrainerCallback
+from transformers.trainer_callback import TrainerCallback
 
 from fairkd import evaluation, ranks
 from fairkd.training.callbacks import EpochResults
@@ -33,12 +36,12 @@ class KeptEpoch(TrainerCallback):
         if ranks.first():
             self._keep(round(state.epoch), model)
 
-    def _keep(self, epoch: int, model: PreTrainedModel) -> None:
+    def _keep(self, epoch: int, model: transformers.PreTrainedModel) -> None:
         if not self._file(epoch).exists() and self._best() == epoch:  # a checkpoint's manifest names what is there
             self.folder.mkdir(exist_ok=True)
             save_model(model, str(self._file(epoch)))
 
-    def give_back(self, model: PreTrainedModel) -> None:
+    def give_back(self, model: transformers.PreTrainedModel) -> None:
         """Put the weights of the best epoch into the model."""
         best = self._best()
         load_model(model, str(self._file(best)))

@@ -4,26 +4,15 @@ Any encoder serves whose layers each have weights of their own and whose first t
 refused by `check`, from configurations and file names alone, before anything is trained.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import transformers
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    DistilBertForSequenceClassification,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-)
 from transformers.utils import logging
 
 from fairkd import runs
@@ -67,44 +56,46 @@ def check(experiment: Experiment, labels: list[str]) -> int:
     return depth
 
 
-def load_tokenizer(name: str, parameter: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, parameter: str) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of `name`; `parameter` is named when it cannot be had."""
     with _loading(name, parameter):
-        return AutoTokenizer.from_pretrained(locate(name))
+        return transformers.AutoTokenizer.from_pretrained(locate(name))
 
 
-def load_student_tokenizer(experiment: Experiment) -> PreTrainedTokenizerBase:
+def load_student_tokenizer(experiment: Experiment) -> transformers.PreTrainedTokenizerBase:
     """The tokenizer of the student: its own, or the teacher's where it is made of the teacher's layers."""
     name = "teacher_model" if experiment.student_model is None else "student_model"
     return load_tokenizer(getattr(experiment, name), name)
 
 
-def load_teacher(experiment: Experiment, labels: list[str]) -> PreTrainedModel:
+def load_teacher(experiment: Experiment, labels: list[str]) -> transformers.PreTrainedModel:
     """The teacher before its fine-tuning: a classifier over `labels`, in this order."""
     return _load_classifier(experiment.teacher_model, labels, "teacher_model")
 
 
-def load_student(experiment: Experiment, labels: list[str]) -> PreTrainedModel:
+def load_student(experiment: Experiment, labels: list[str]) -> transformers.PreTrainedModel:
     """The student before distillation: `student_model`, or alternate layers of the teacher's encoder."""
     if experiment.student_model is not None:
         return _load_classifier(experiment.student_model, labels, "student_model")
     with _loading(experiment.teacher_model, "teacher_model"):
-        encoder = AutoModel.from_pretrained(locate(experiment.teacher_model), dtype=torch.float32, use_safetensors=True)
+        encoder = transformers.AutoModel.from_pretrained(
+            locate(experiment.teacher_model), dtype=torch.float32, use_safetensors=True
+        )
     halved = halve(encoder)
     config = halved.config
     _declare(config, labels)
-    student = DistilBertForSequenceClassification(config)
+    student = transformers.DistilBertForSequenceClassification(config)
     student.distilbert.load_state_dict(halved.state_dict())
     return student
 
 
-def reopen(folder: Path) -> PreTrainedModel:
+def reopen(folder: Path) -> transformers.PreTrainedModel:
     """The classifier of a finished run, in float32, on the accelerator if there is one."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     return model.to(torch.accelerator.current_accelerator() or "cpu")
 
 
-def label_order(config: PretrainedConfig, labels: list[str], parameter: str) -> list[int] | None:
+def label_order(config: transformers.PretrainedConfig, labels: list[str], parameter: str) -> list[int] | None:
     """For each of `labels` the checkpoint's class index; None for a checkpoint without a trained classifier.
 
     Raises:
@@ -127,7 +118,7 @@ def label_order(config: PretrainedConfig, labels: list[str], parameter: str) -> 
     return [names.index(label) for label in wanted]
 
 
-def layer_stack(encoder: PreTrainedModel) -> nn.ModuleList:
+def layer_stack(encoder: transformers.PreTrainedModel) -> nn.ModuleList:
     """The encoder's layers.
 
     Raises:
@@ -140,7 +131,7 @@ def layer_stack(encoder: PreTrainedModel) -> nn.ModuleList:
     raise ValueError(f"{type(encoder).__name__}: no stack of {depth} layers found")
 
 
-def output_layer(model: PreTrainedModel) -> nn.Linear:
+def output_layer(model: transformers.PreTrainedModel) -> nn.Linear:
     """The linear layer of a classifier that gives its logits."""
     return [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == model.config.num_labels][-1]
 
@@ -150,7 +141,7 @@ _PICKLED = ("pytorch_model*.bin", "*.pt", "*.pth")
 _ENCODERS = "an encoder, such as BERT, DistilBERT, RoBERTa, DeBERTa-v2, ELECTRA, ModernBERT or MiniLM"
 
 
-def _served(experiment: Experiment, parameter: str, labels: list[str]) -> PretrainedConfig:
+def _served(experiment: Experiment, parameter: str, labels: list[str]) -> transformers.PretrainedConfig:
     """The configuration of a model that can teach and be taught; any other is refused."""
     name = getattr(experiment, parameter)
     said = f"{parameter} = {name!r}"
@@ -196,15 +187,17 @@ def _check_files(name: str, said: str) -> None:
         )
 
 
-def _outline(config: PretrainedConfig, name: str, parameter: str) -> PreTrainedModel:
+def _outline(config: transformers.PretrainedConfig, name: str, parameter: str) -> transformers.PreTrainedModel:
     """The encoder of a configuration without its weights; refused where it has no layers that exits can be put on."""
     kind, said = config.model_type, f"{parameter} = {name!r}"
-    trained = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    auto = transformers.models.auto.modeling_auto
+    by_task = (auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES, auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES)
+    trained = all(kind in names for names in by_task)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False) or not trained:
         what = "an encoder-decoder" if config.is_encoder_decoder else "a decoder, or no encoder trained by masking"
         raise ParameterError(f"{said}: {kind!r} is {what}; name {_ENCODERS}")
     with _loading(name, parameter), torch.device("meta"):
-        encoder = AutoModel.from_config(config)
+        encoder = transformers.AutoModel.from_config(config)
     try:
         layer_stack(encoder)
     except ValueError:
@@ -215,7 +208,7 @@ def _outline(config: PretrainedConfig, name: str, parameter: str) -> PreTrainedM
     return encoder
 
 
-def _positions(encoder: PreTrainedModel) -> int | None:
+def _positions(encoder: transformers.PreTrainedModel) -> int | None:
     """How many tokens an encoder reads; RoBERTa and its kin count theirs from padding_idx + 1 on."""
     positions = getattr(encoder.config, "max_position_embeddings", None)
     for name, module in encoder.named_modules():
@@ -224,7 +217,9 @@ def _positions(encoder: PreTrainedModel) -> int | None:
     return positions
 
 
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, said: str) -> None:
+def _check_tokenizer(
+    tokenizer: transformers.PreTrainedTokenizerBase, config: transformers.PretrainedConfig, said: str
+) -> None:
     """Refuse a tokenizer that cannot be the model's own."""
     if not tokenizer.is_fast:
         raise ParameterError(f"{said}: its tokenizer is written in Python; save a fast one (tokenizer.json) beside it")
@@ -249,26 +244,26 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfi
         )
 
 
-def _is_classifier(config: PretrainedConfig) -> bool:
+def _is_classifier(config: transformers.PretrainedConfig) -> bool:
     return any("ForSequenceClassification" in name for name in config.architectures or ())
 
 
-def _declare(config: PretrainedConfig, labels: list[str]) -> None:
+def _declare(config: transformers.PretrainedConfig, labels: list[str]) -> None:
     config.id2label, config.label2id = dict(enumerate(labels)), {label: i for i, label in enumerate(labels)}
     # The model would note it at its first batch with labels, which a training resumed at its end does not see.
     config.problem_type = "single_label_classification"
 
 
-def _config(name: str, parameter: str) -> PretrainedConfig:
+def _config(name: str, parameter: str) -> transformers.PretrainedConfig:
     with _loading(name, parameter):
-        return AutoConfig.from_pretrained(locate(name))
+        return transformers.AutoConfig.from_pretrained(locate(name))
 
 
-def _load_classifier(name: str, labels: list[str], parameter: str) -> PreTrainedModel:
+def _load_classifier(name: str, labels: list[str], parameter: str) -> transformers.PreTrainedModel:
     """A classifier whose outputs are `labels` in this order: a new head, or the checkpoint's with rows reordered."""
     order = label_order(_config(name, parameter), labels, parameter)
     with _loading(name, parameter):
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
             locate(name), num_labels=len(labels), dtype=torch.float32, use_safetensors=True
         )
     if order is not None:

@@ -1,26 +1,28 @@
 """What the exit of a method is fed: pooled states of the student on the text it reads, or a bag of its words."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairkd.data import Splits, bag_of_words, tokenize
 from fairkd.experiment import Experiment
 from fairkd.training.features import pooled_states
 
-Read = Callable[[PreTrainedModel], dict[int, Tensor]]
+Read = Callable[["transformers.PreTrainedModel"], dict[int, Tensor]]
 
 
 def reading(
     experiment: Experiment,
     splits: Splits,
     frame: pd.DataFrame,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: transformers.PreTrainedTokenizerBase,
     pooling: str | None = None,
     folder: Path | None = None,
 ) -> Read:

@@ -3,14 +3,16 @@
 The features are made once for each plain student and kept among the caches, so that another refit costs seconds.
 """
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
 import pandas as pd
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from fairkd import evaluation, files, runs
 from fairkd.data import Splits, tokenize
@@ -78,8 +80,8 @@ class Finished:
     def __init__(self, experiment: Experiment, splits: Splits, run: Run):
         """Open the student of `run`."""
         self.experiment, self.splits, self.run = experiment, splits, run
-        self.model: PreTrainedModel = models.reopen(run.model_folder)
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(run.model_folder)
+        self.model = models.reopen(run.model_folder)
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_folder)
         self.frames = splits.frames | {"evaluation": splits.whole_evaluation}
         self._inputs: dict[str, Tensor] = {}
 

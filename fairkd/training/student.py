@@ -1,5 +1,7 @@
 """The student's training: distilled from the teacher's stored logits, its instances weighed by a method."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoTokenizer, set_seed
 
 from fairkd import files, ranks, runs
 from fairkd.data import Splits, tokenize
@@ -65,7 +67,7 @@ def train_student(
 
     def compute(folder: Path) -> None:
         log.info("no student with these parameters yet: training, method %s", experiment.method)
-        set_seed(experiment.seed)
+        transformers.set_seed(experiment.seed)
         tokenizer = models.load_student_tokenizer(experiment)
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_student(experiment, splits.labels)
@@ -132,6 +134,6 @@ def teacher_logits(teacher: Run, splits: Splits) -> Tensor:
 
 def train_probabilities(early: Run, splits: Splits, experiment: Experiment) -> Tensor:
     """(N, C) probabilities of a finished run's student on the training rows."""
-    model, tokenizer = models.reopen(early.model_folder), AutoTokenizer.from_pretrained(early.model_folder)
+    model, tokenizer = models.reopen(early.model_folder), transformers.AutoTokenizer.from_pretrained(early.model_folder)
     tokens = tokenize(splits.train, splits.entry, tokenizer, experiment.max_length)
     return logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1)

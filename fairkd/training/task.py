@@ -1,14 +1,16 @@
 """The data of one model: the tokens of all splits, and how a batch is put together."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from fairkd.data import Splits, tokenize
 
@@ -22,13 +24,13 @@ class Task:
     """
 
     splits: Splits
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: transformers.PreTrainedTokenizerBase
     train: Dataset
     held_out: pd.DataFrame
     held_out_tokens: Dataset
 
     @classmethod
-    def prepare(cls, splits: Splits, max_length: int, tokenizer: PreTrainedTokenizerBase) -> "Task":
+    def prepare(cls, splits: Splits, max_length: int, tokenizer: transformers.PreTrainedTokenizerBase) -> Task:
         """Tokenise all splits."""
         frames = {"evaluation": splits.whole_evaluation, "validation": splits.validation}
         held_out = pd.concat([frame.assign(split=name) for name, frame in frames.items()], ignore_index=True)

@@ -1,11 +1,13 @@
 """The teacher: fine-tuned on the labels, once for all students that share it."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
+import transformers
 
 from fairkd import evaluation, files, ranks, runs
 from fairkd.data import Splits
@@ -19,7 +21,6 @@ from fairkd.training.checkpoints import Manifested, last_checkpoint
 from fairkd.training.checks import check
 from fairkd.training.features import logits
 from fairkd.training.task import Task
-from fairkd.training.trainer import DistillationTrainer, training_arguments
 
 log = logging.getLogger("fairkd")
 
@@ -40,7 +41,7 @@ def fine_tune(experiment: Experiment, *, splits: Splits | None = None) -> Run:
 
     def compute(folder: Path) -> None:
         log.info("no teacher with these parameters yet: fine-tuning %s", experiment.teacher_model)
-        set_seed(experiment.teacher_seed)
+        transformers.set_seed(experiment.teacher_seed)
         tokenizer = models.load_tokenizer(experiment.teacher_model, "teacher_model")
         task = Task.prepare(splits, experiment.max_length, tokenizer)
         model = models.load_teacher(experiment, splits.labels)
@@ -83,9 +84,11 @@ def teacher_identity(experiment: Experiment) -> dict[str, Any]:
 
 
 def prepare(
-    model: PreTrainedModel, task: Task, experiment: Experiment, folder: Path, role: str, **more: Any
-) -> tuple[DistillationTrainer, EpochResults]:
-    """The trainer of a model, "teacher" or "student", and what it keeps of every epoch."""
+    model: transformers.PreTrainedModel, task: Task, experiment: Experiment, folder: Path, role: str, **more: Any
+) -> tuple[transformers.Trainer, EpochResults]:
+    """The `DistillationTrainer` of a model, "teacher" or "student", and what it keeps of every epoch."""
+    from fairkd.training.trainer import DistillationTrainer, training_arguments  # here: see `_load_trainer`
+
     epochs = EpochResults(task, role, folder / "epoch-results")
     trainer = DistillationTrainer(
         model,
@@ -98,12 +101,12 @@ def prepare(
         callbacks=[Progress(), epochs, Manifested()],
         **more,
     )
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(Finite(trainer, experiment, role))
     return trainer, epochs
 
 
-def saved(trainer: Trainer, folder: Path) -> PreTrainedModel:
+def saved(trainer: transformers.Trainer, folder: Path) -> transformers.PreTrainedModel:
     """Save the trained model and read it back: what is reported is what the saved model says."""
     trainer.save_model(str(folder / "model"))
     (folder / "model" / "training_args.bin").unlink()  # a pickle that nothing needs
@@ -111,7 +114,12 @@ def saved(trainer: Trainer, folder: Path) -> PreTrainedModel:
 
 
 def write_training(
-    folder: Path, trainer: Trainer, task: Task, epochs: EpochResults, model: PreTrainedModel, experiment: Experiment
+    folder: Path,
+    trainer: transformers.Trainer,
+    task: Task,
+    epochs: EpochResults,
+    model: transformers.PreTrainedModel,
+    experiment: Experiment,
 ) -> None:
     """What every trained model leaves: history, predictions after every epoch, and the saved model's own."""
     files.write_table(folder / "history.parquet", history_table(trainer.state.log_history, epochs.model))

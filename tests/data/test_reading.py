@@ -167,12 +167,13 @@ def test_a_folder_of_files_that_are_not_read_says_how_to_convert_them(project, r
         for file in (project / "folder").iterdir():
             file.unlink()
         (project / "folder" / "all.tsv").write_text(CSV.replace(",", "\t"))
-    options = reviews(train="no", source="folder", splits={"train": "train", "evaluation": "train"})
+    options = reviews(train="no", source="folder", splits={"train": "train", "evaluation": "test"})
     with pytest.raises(DataError, match=r"^source = 'folder': no train.jsonl, .*; it has .*; convert ") as caught:
         load(options)
     code = str(caught.value)
     assert ("dataset_dict.json" in code) == (kind == "dict")
     exec(code[code.index("datasets.") :], {"datasets": datasets})
+    (project / "folder" / "test.parquet").write_bytes((project / "folder" / "train.parquet").read_bytes())
     assert load(options).train["review"].tolist() == ["fine", "poor"]
 
 

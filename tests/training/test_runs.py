@@ -15,7 +15,7 @@ from fairkd import LinearExit, MissingRunError, ParameterError, confidence_margi
 from fairkd.benchmark import students
 from fairkd.data import load
 from fairkd.evaluation import class_probabilities
-from fairkd.training import callbacks, features, models, task, teacher
+from fairkd.training import callbacks, features, models, task, trainer
 from fairkd.training.student import student_name, train_student
 
 
@@ -253,7 +253,7 @@ def test_every_knob_changes_the_student_and_leaves_a_full_run(small, student, ch
 
 
 def test_bad_parameters_stop_before_any_training(small, monkeypatch):
-    monkeypatch.setattr(teacher, "DistillationTrainer", lambda *a, **k: pytest.fail("training began"))
+    monkeypatch.setattr(trainer, "DistillationTrainer", lambda *a, **k: pytest.fail("training began"))
     with pytest.raises(ParameterError, match="aux_layer = 3"):
         distil(small.vary(aux_layer=3))
 

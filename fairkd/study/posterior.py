@@ -1,7 +1,5 @@
 """What the posterior does to the margins of a finished student's exit."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

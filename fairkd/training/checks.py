@@ -1,7 +1,5 @@
 """What is looked at before any training: the data are loaded, the models' configurations read."""
 
-from __future__ import annotations
-
 import logging
 
 import transformers

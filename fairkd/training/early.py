@@ -3,8 +3,6 @@
 When it answers is decided in `evaluation.early`, whose answers on the same rows are these.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,7 +25,7 @@ from fairkd.training.features import pool
 Text = str | dict[str, str]
 
 
-def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch_size: int = 128) -> EarlyExit:
+def early_exit(run: Run, criterion: str = "margin", *, depth: float = 0.5, batch_size: int = 128) -> "EarlyExit":
     """The finished student of a run, answering texts at the first exit that is sure.
 
         answer = fairkd.early_exit(student, "margin", depth=0.5)

@@ -3,8 +3,6 @@
 Runs of their own: another posterior, predictive or subset of the evaluation rows trains nothing again.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shlex

@@ -3,8 +3,6 @@
 The features are made once for each plain student and kept among the caches, so that another refit costs seconds.
 """
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The student's training: distilled from the teacher's stored logits, its instances weighed by a method."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from pathlib import Path

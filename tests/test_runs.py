@@ -379,6 +379,8 @@ import fairkd
 from fairkd import provenance
 from fairkd.data.registry import GENERATORS
 
+assert not {"scipy.stats", "scipy.optimize"} & sys.modules.keys()
+
 own = Path.read_text
 
 def read(path, *args, **kwargs):
@@ -394,7 +396,7 @@ digest(*fairkd.METHODS.values(), *fairkd.POSTERIORS.values(), *GENERATORS.values
 import fairkd.study
 digest("fairkd.study.frontier", "fairkd.study.posterior")
 
-# What takes transformers seconds is loaded by what is done before anything is trained.
+# What takes seconds to load waits for its use; what trains is loaded before any run is named by it.
 assert "transformers.modeling_utils" not in sys.modules
 fairkd.check(fairkd.Experiment(train_examples=60, evaluation_per_group=2, validation_examples=0))
 assert "fairkd.training.trainer" in sys.modules

@@ -1,11 +1,13 @@
 """Texts as bags of words: the reader that is not the encoder."""
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
-from scipy import sparse
+import scipy
 
 
-def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n_words: int) -> sparse.csr_array:
+def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n_words: int) -> scipy.sparse.csr_array:
     """Which of the training texts' most frequent words each row has, (N, V) float32 of 0 and 1, V <= n_words.
 
     Sparse, since a text has some ten of them.
@@ -24,4 +26,4 @@ def bag_of_words(train: pd.DataFrame, frame: pd.DataFrame, columns: list[str], n
         words = CountVectorizer(binary=True, max_features=n_words, token_pattern=r"\b\w+\b", dtype=np.float32)
         words.fit(train[column])
         bags.append(words.transform(frame[column]))
-    return sparse.hstack(bags, format="csr")
+    return scipy.sparse.hstack(bags, format="csr")

@@ -10,8 +10,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import expit
+import scipy
 
 from fairkd.evaluation.intervals import Spread, accuracy_interval, difference_interval, effective_rows, seed_variance
 
@@ -91,5 +90,6 @@ def _intervals(streams, draws, n_seeds, n_rows, accuracy, seed_spread, confidenc
 def _accuracies(rng: np.random.Generator, mean: float, seed_spread: float, shape: tuple[int, ...]) -> np.ndarray:
     """Accuracies with this mean, their logits normal with this standard deviation."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    expit = scipy.special.expit
     off = lambda centre: weights @ expit(centre + seed_spread * nodes) / weights.sum() - mean  # noqa: E731
-    return expit(brentq(off, -30, 30) + seed_spread * rng.standard_normal(shape))
+    return expit(scipy.optimize.brentq(off, -30, 30) + seed_spread * rng.standard_normal(shape))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 Array = np.ndarray | pd.Series | pd.DataFrame | float
 
@@ -125,9 +125,9 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def normal_quantile(confidence: Array) -> Array:
     """The two-sided quantile of the normal distribution: 1.96 at .95."""
-    return stats.norm.isf((1 - confidence) / 2)
+    return scipy.stats.norm.isf((1 - confidence) / 2)
 
 
 def _student_quantile(confidence: Array, n_seeds: int) -> Array:
     # One seed has no variance to multiply.
-    return stats.t.isf((1 - confidence) / 2, n_seeds - 1) if n_seeds > 1 else 0.0
+    return scipy.stats.t.isf((1 - confidence) / 2, n_seeds - 1) if n_seeds > 1 else 0.0

@@ -23,8 +23,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import scipy
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from fairkd.exits.design import chunks
@@ -193,7 +193,7 @@ def select_prior_precision(
     costs = [cost(log_tau) for log_tau in grid]
     least = costs.index(min(costs))
     beside = (grid[min(least + 1, _TAUS - 1)], grid[max(least - 1, 0)])
-    minimize_scalar(cost, bounds=beside, method="bounded", options={"xatol": 1e-3})
+    scipy.optimize.minimize_scalar(cost, bounds=beside, method="bounded", options={"xatol": 1e-3})
     return best[1], best[1].prior_precision
 
 

@@ -7,8 +7,8 @@
 import math
 from typing import Literal
 
+import scipy
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from fairkd.exits import Exits, HeadPosterior
@@ -147,4 +147,4 @@ def matched_temperature(logits: Tensor, target: float) -> float:
     def excess(log_temperature: float) -> float:
         return confidence_margin((logits / math.exp(log_temperature)).softmax(-1)).mean().item() - target
 
-    return math.exp(brentq(excess, -10, 20, xtol=1e-8))
+    return math.exp(scipy.optimize.brentq(excess, -10, 20, xtol=1e-8))

@@ -139,7 +139,7 @@ def _file(module: str) -> Path | None:
     if above := module.rpartition(".")[0]:
         file = _file(above)
         if file is None or file.name != "__init__.py":
-            return None  # a name in a module, which to look for it would be loaded
+            return None  # a name in a module, which find_spec would load to look for it
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):

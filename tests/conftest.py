@@ -50,14 +50,19 @@ def made(root, make, encoder):
     """A root in which something has been made of the small experiment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAIRKD_ROOT", str(root))
-        make(Experiment(**small_parameters(encoder), aux_layer=1))
+        make(of_seconds(encoder))
     return root
+
+
+def of_seconds(encoder):
+    """An experiment that trains in a second or two; its student has two layers."""
+    return Experiment(**small_parameters(encoder), aux_layer=1)
 
 
 @pytest.fixture
 def bare(project, encoder):
-    """An experiment that trains in a second or two, of which nothing is there; its student has two layers."""
-    return Experiment(**small_parameters(encoder), aux_layer=1)
+    """The experiment of seconds, of which nothing is there."""
+    return of_seconds(encoder)
 
 
 @pytest.fixture
@@ -68,10 +73,10 @@ def small(bare, project, taught):
 
 
 @pytest.fixture
-def student(small, project, distilled):
+def student(bare, project, distilled):
     """The finished student of `small`, in a root of its own."""
     shutil.copytree(distilled, project, dirs_exist_ok=True)
-    return distil(small)
+    return distil(bare)
 
 
 @pytest.fixture(scope="session")

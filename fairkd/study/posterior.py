@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import transformers
 
 from fairkd import files, runs
 from fairkd.data import load
@@ -40,7 +39,7 @@ def posterior_tables(experiment: Experiment, n_temperatures: int = 9) -> Run:
         run = made(experiment, splits)
         log.info("posterior of the exit at layer %d of %s", layer, run.folder.name)
         exits, states = experiment.finished(len(splits.labels)), {}
-        model, tokenizer = models.reopen(run.model_folder), transformers.AutoTokenizer.from_pretrained(run.model_folder)
+        model, tokenizer = models.reopened(run)
         for split, frame in {"train": splits.train, "evaluation": splits.evaluation}.items():
             [states[split]] = reading(experiment, splits, frame, tokenizer, exits.options.pooling)(model).values()
         labels = torch.tensor(splits.train["label"].to_numpy())

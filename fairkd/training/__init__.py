@@ -4,8 +4,8 @@ Here lives all that knows transformers: encoders and classifiers (`models`), wha
 the `Trainer` with one weight an instance (`trainer`, `callbacks`), and the runs (`teacher`, `student`, `finished`). The
 mathematics of exits and weights is below, grids and figures above.
 
-`import transformers` alone is quick: what is written as `transformers.AutoModel` is loaded when it is first used, and
-who only reads finished runs never uses it. So annotations are not evaluated here, and `checks` loads `trainer`.
+`import transformers` alone is quick: what is written as `transformers.AutoModel` is loaded when it is first used, which
+commands and graphs that read runs never do. So annotations are not evaluated here, and `checks` loads `trainer`.
 """
 
 from fairkd.training.checks import check

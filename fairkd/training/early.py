@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from safetensors import safe_open
 from torch import Tensor
 
@@ -68,8 +67,8 @@ class EarlyExit:
         """Open the student of `run`; `exits` give (N, D) features their (N, C) probabilities, a layer each."""
         self._sure, self._exits, self.threshold, self._size = sure, exits, threshold, size
         with models.quiet():
-            self._model = models.reopen(run.model_folder).eval()
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_folder)
+            self._model, self._tokenizer = models.reopened(run)
+        self._model.eval()
         config = run.of.config
         self._max_length, self._bf16, self._pooling = config["max_length"], config["bf16"], run.config["pooling"]
         self.layers = len(exits) + 1

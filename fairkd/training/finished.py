@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import transformers
 from safetensors.torch import save_file
 
 from fairkd import evaluation, files, runs
@@ -157,7 +156,7 @@ def _asked(run: Run, further: EvaluationSet, experiment: Experiment) -> np.ndarr
     Where several of the student's classes are one there, the likeliest stands for them, so that the answer is the
     translation of the student's own (McCoy et al. 2019, section 4); then all are scaled to sum 1.
     """
-    model, tokenizer = models.reopen(run.model_folder), transformers.AutoTokenizer.from_pretrained(run.model_folder)
+    model, tokenizer = models.reopened(run)
     tokens = tokenize(further.frame, further.entry, tokenizer, experiment.max_length)
     probs = logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1).double().numpy()
     merged = (probs[:, :, None] * further.merge).max(axis=1)
@@ -206,8 +205,7 @@ def _exits(
     Of the splits "evaluation" (its `rows`) and "validation". The features lie on disk meanwhile, so that memory holds
     those of one layer.
     """
-    model = models.reopen(student.model_folder)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(student.model_folder)
+    model, tokenizer = models.reopened(student)
     exits = experiment.finished(len(splits.labels))
     layers = list(range(1, model.config.num_hidden_layers + 1))
     features = {}

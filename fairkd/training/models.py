@@ -18,6 +18,7 @@ from transformers.utils import logging
 from fairkd import runs
 from fairkd.experiment import Experiment, read_student
 from fairkd.parameters import ParameterError
+from fairkd.runs import Run
 from fairkd.training.halving import alternate_layers, halve
 
 
@@ -93,6 +94,11 @@ def reopen(folder: Path) -> transformers.PreTrainedModel:
     """The classifier of a finished run, in float32, on the accelerator if there is one."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     return model.to(torch.accelerator.current_accelerator() or "cpu")
+
+
+def reopened(run: Run) -> tuple[transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase]:
+    """The classifier of a finished run, see `reopen`, and its tokenizer."""
+    return reopen(run.model_folder), transformers.AutoTokenizer.from_pretrained(run.model_folder)
 
 
 def label_order(config: transformers.PretrainedConfig, labels: list[str], parameter: str) -> list[int] | None:

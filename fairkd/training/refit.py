@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -78,8 +77,7 @@ class Finished:
     def __init__(self, experiment: Experiment, splits: Splits, run: Run):
         """Open the student of `run`."""
         self.experiment, self.splits, self.run = experiment, splits, run
-        self.model = models.reopen(run.model_folder)
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_folder)
+        self.model, self.tokenizer = models.reopened(run)
         self.frames = splits.frames | {"evaluation": splits.whole_evaluation}
         self._inputs: dict[str, Tensor] = {}
 

@@ -132,6 +132,6 @@ def teacher_logits(teacher: Run, splits: Splits) -> Tensor:
 
 def train_probabilities(early: Run, splits: Splits, experiment: Experiment) -> Tensor:
     """(N, C) probabilities of a finished run's student on the training rows."""
-    model, tokenizer = models.reopen(early.model_folder), transformers.AutoTokenizer.from_pretrained(early.model_folder)
+    model, tokenizer = models.reopened(early)
     tokens = tokenize(splits.train, splits.entry, tokenizer, experiment.max_length)
     return logits(model, tokens, tokenizer, bf16=experiment.bf16).softmax(-1)

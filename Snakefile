@@ -66,7 +66,7 @@ RUNS = str(runs.runs_folder())
 DONE = "reports/runs/.{name}.{what}.done"
 STUDIES = []  # experiments and their runs, as they are asked for
 GRIDS = {"05_study": "study", "07_early_exit": "early"}
-MORE = ["03_analysis", "04_figures", "08_examples"]
+READING = ["03_analysis", "04_figures", "08_examples"]  # all students of a report
 
 # Papermill keeps the notebook of a run that failed; the final name is for a run that ended well. What the kernel says
 # while it trains is shown; through a pipe, since papermill would cut off a log file it reopens.
@@ -251,6 +251,7 @@ wildcard_constraints:
     page="[0-9][^/]*",
     name="[^/.]+",
     what="report|study|early",
+    reading="|".join(READING),
     grid="|".join(GRIDS),
 
 
@@ -266,7 +267,7 @@ localrules:
 rule reports:
     input:
         lambda wildcards: students(),
-        expand(f"{OUT}/{{page}}.ipynb", page=["01_teacher", *MORE]),
+        expand(f"{OUT}/{{page}}.ipynb", page=["01_teacher", *READING]),
         index=f"{OUT}/index.html",
     shell:
         "echo Published: {input.index:q}"
@@ -347,47 +348,15 @@ rule student:
         PAPERMILL
 
 
-rule analysis:
+rule reading:
     input:
         PARAMS,
         lambda wildcards: students(),
-        notebook="notebooks/03_analysis.ipynb",
+        notebook="notebooks/{reading}.ipynb",
     output:
-        f"{OUT}/03_analysis.ipynb",
+        f"{OUT}/{{reading}}.ipynb",
     params:
-        title="Analysis",
-        more="",
-        decided=lambda wildcards: decided(),
-    threads: SHARE
-    shell:
-        PAPERMILL
-
-
-rule figures:
-    input:
-        PARAMS,
-        f"{OUT}/03_analysis.ipynb",
-        notebook="notebooks/04_figures.ipynb",
-    output:
-        f"{OUT}/04_figures.ipynb",
-    params:
-        title="Figures",
-        more="",
-        decided=lambda wildcards: decided(),
-    threads: SHARE
-    shell:
-        PAPERMILL
-
-
-rule examples:
-    input:
-        PARAMS,
-        f"{OUT}/04_figures.ipynb",
-        notebook="notebooks/08_examples.ipynb",
-    output:
-        f"{OUT}/08_examples.ipynb",
-    params:
-        title="Examples",
+        title=lambda wildcards: wildcards.reading.split("_")[1].capitalize(),
         more="",
         decided=lambda wildcards: decided(),
     threads: SHARE
@@ -440,7 +409,7 @@ rule index:
     input:
         f"{OUT}/01_teacher.html",
         lambda wildcards: [f"{name.removesuffix('.ipynb')}.html" for name in students()],
-        expand(f"{OUT}/{{page}}.html", page=MORE),
+        expand(f"{OUT}/{{page}}.html", page=READING),
     output:
         f"{OUT}/index.html",
     params:

@@ -92,8 +92,14 @@ def entered(registry: dict[str, type], new: type, kind: type) -> type:
 
 def versions() -> dict[str, str]:
     """The versions of fairkd and of the packages whose arithmetic or data handling decides a result."""
-    packages = {name: importlib.metadata.version(name) for name in ("fairkd", *_DECISIVE)}
+    packages = {name: _version(name) for name in ("fairkd", *_DECISIVE)}
     return {"python": ".".join(platform.python_version_tuple()[:2])} | packages
+
+
+@cache
+def _version(package: str) -> str:
+    """A package's version, read once: what is loaded stays what it is, whatever is installed meanwhile."""
+    return importlib.metadata.version(package)
 
 
 def machine() -> dict[str, Any]:
@@ -119,8 +125,7 @@ def commit(root: Path) -> str | None:
 
 def _collect(module: str, found: dict[str, str]) -> None:
     """Add the digest of a module, and of the modules of fairkd that it imports."""
-    path = _file(module)
-    if module in found or path is None:
+    if module in found or (path := _file(module)) is None:
         return
     loaded = sys.modules.get(module)
     spec = loaded.__spec__ if loaded else None

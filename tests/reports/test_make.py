@@ -104,7 +104,9 @@ def make(root, *arguments, **where):
 
 
 def stems(lines):
-    return [Path(line.split()[0]).stem for line in lines]
+    """The notebooks as they ran; the last three, of which none needs another, by their names."""
+    found = [Path(line.split()[0]).stem for line in lines]
+    return found[:-3] + sorted(found[-3:])
 
 
 def test_a_report_runs_in_its_order_and_only_what_is_not_done(project):

@@ -62,7 +62,7 @@ def weights_over_epochs(weights: pd.DataFrame, groups: list[str], target: str | 
     """Mean weight by group each time weights were set, and each group's share of the total weight.
 
     Args:
-        weights: columns epoch, group, weight, one row an example and epoch; the weight is what the loss used.
+        weights: columns epoch, group, weight, one row an example and epoch; the weight is what acted.
         groups: names of the groups; one that never occurs is left out.
         target: the group to show among them.
     """

@@ -53,11 +53,11 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
         exit = refitted_head(experiment, student, rows, used)
         student.save(exit, folder / "model")
         frame = splits.frames[rows]
-        table = pd.DataFrame({"epoch": 0, "id": frame["id"], "weight": used.numpy(), "given": given.numpy()})
+        epoch = experiment.student_epochs
+        table = pd.DataFrame({"epoch": epoch, "id": frame["id"], "weight": used.numpy(), "given": given.numpy()})
         who = frame[["id", "label", splits.attribute, "group"]]
         files.write_table(folder / "weights.parquet", table.merge(who, on="id", how="left"))
         held_out = student.asked(exit)
-        epoch = experiment.student_epochs
         files.write_table(folder / "epochs.parquet", held_out.assign(epoch=epoch))
         found = held_out_accuracies(held_out, "student", splits.attribute)
         logged = {"epoch": epoch} | {f"eval_{name}": value for name, value in found.items()}

@@ -62,6 +62,11 @@ class Method(Parameters):
         return False
 
     @property
+    def has_weights(self) -> bool:
+        """Whether a run of it leaves the weights of instances: it re-weights in training or, once, in a refit."""
+        return self.reweights or self.refits_head
+
+    @property
     def refits_on_validation(self) -> bool:
         """Whether it learns from the validation rows, which then cannot judge it."""
         return False

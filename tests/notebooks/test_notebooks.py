@@ -111,10 +111,10 @@ student_model: null  # its alternate layers
 teacher_epochs: 1  # one
 student_epochs: 2  # the second uses weights
 report_to: none  # nobody looks
-students: [kd, laplace@2]  # two layers
+students: [kd, laplace@2, "laplace@2,place=refit,refit_on=validation"]  # its weights are of validation examples
 """
 CHANGED = {
-    "02_student": "aux_layer = 2",
+    "02_student": "aux_layer = 2; changes = {'place': 'refit'}",
     "05_study": "methods = ['kd', 'dedier@1', 'laplace@2']; refits = ['dedier@2']",
     "07_early_exit": "students = ['kd', 'laplace@2']; depths = [0.5, 0.75, 1.0]",
     "09_tuning": "students = ['dedier@1']; trials = 2",

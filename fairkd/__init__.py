@@ -20,7 +20,7 @@ from fairkd.exits import (
 )
 from fairkd.experiment import Experiment
 from fairkd.parameters import ParameterError, parameter
-from fairkd.runs import MissingRunError, Run
+from fairkd.runs import MissingRunError, Run, open_run
 from fairkd.training import check, distil, evaluate_on, fine_tune, student_run, teacher_run
 from fairkd.training.early import early_exit
 from fairkd.weighting import (
@@ -61,6 +61,7 @@ __all__ = [
     "has_negation",
     "instance_weights",
     "load",
+    "open_run",
     "paired_difference",
     "parameter",
     "readable",

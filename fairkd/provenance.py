@@ -1,8 +1,8 @@
 """What decides a number besides its parameters: the code that computes it and the versions it runs on.
 
-Code is told by the import closure of the modules that compute a result, each parsed and digested without comments
-and docstrings: what a result does not import (figures, notebooks, other methods) does not change its key. What counts
-is what was loaded: a kernel goes on computing by it, however the files are edited meanwhile.
+Code is told by the import closure of the modules that compute a result, those of fairkd and the user's own, each parsed
+and digested without comments and docstrings: what a result does not import (figures, notebooks, other methods) does not
+change its key. What counts is what was loaded: a kernel goes on computing by it, however files are edited meanwhile.
 """
 
 import ast
@@ -14,13 +14,15 @@ import inspect
 import os
 import platform
 import re
+import site
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from functools import cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -35,7 +37,9 @@ _TEXTS: dict[int, tuple[CodeType, str]] = {}
 
 
 def code_digests(*sources: str | type | FunctionType) -> dict[str, str]:
-    """A digest for every module of fairkd that `sources` import, directly or not, and for the sources themselves.
+    """A digest for every module that `sources` import, directly or not, and for the sources themselves.
+
+    Of fairkd, and of the user's own: a package that is installed has its version instead, or is taken as it is.
 
     Args:
         sources: names of modules, or classes and functions. Of these the code counts as it is now, redefined in a
@@ -130,7 +134,8 @@ def _collect(module: str, found: dict[str, str]) -> None:
     loaded = sys.modules.get(module)
     spec = loaded.__spec__ if loaded else None
     if module not in _READ or _READ[module][0] is not spec:  # not loaded it has none, and loaded again another
-        _READ[module] = spec, *_parsed(path)
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        _READ[module] = spec, *_parsed(path, package)
     _, found[module], imports = _READ[module]
     for name in imports:
         _collect(name, found)
@@ -152,18 +157,38 @@ def _file(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _parsed(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The digest of a source file, and the names in fairkd that it imports."""
+def _is_ours(name: str) -> bool:
+    """Whether a name is of a module of fairkd, or of the user's own: what may be edited between two runs."""
+    package, dot, _ = name.partition(".")
+    return bool(dot) if package == "fairkd" else package != "__main__" and _is_own(package)
+
+
+@cache
+def _is_own(package: str) -> bool:
+    """Whether a package's source lies elsewhere than what is installed and Python itself: beside a notebook, say."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    places = [spec.origin, *(spec.submodule_search_locations or [])] if spec else []
+    installed = [*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()]
+    place = next((Path(place) for place in places if place), Path())
+    return place.is_absolute() and not any(place.is_relative_to(folder) for folder in installed)
+
+
+def _parsed(path: Path, package: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of a source file in a package, and the names of fairkd or of the user's own that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
             # "from fairkd import runs" means a module, "from fairkd.runs import Run" a name in one
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    ours = {name for name in names if name.startswith("fairkd.")}
-    return _digest(ast.dump(_without_docstrings(tree))), tuple(sorted(ours))
+            base = "." * node.level + (node.module or "")
+            base = importlib.util.resolve_name(base, package) if package else base.lstrip(".")
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return _digest(ast.dump(_without_docstrings(tree))), tuple(sorted(filter(_is_ours, set(names))))
 
 
 def _without_docstrings(tree: ast.AST) -> ast.AST:
@@ -206,7 +231,7 @@ def _with_used(function: FunctionType) -> list[str]:
 def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[str, str]:
     """Functions and plain values of a notebook that one of its functions uses, directly or not; no tensors or objects.
 
-    A module's have the module's digest instead.
+    What it uses of fairkd or of a module of the user's own has the digests of that module instead.
     """
     found = {} if found is None else found
     if function.__module__ != "__main__":
@@ -222,7 +247,14 @@ def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[s
         elif isinstance(value, FunctionType) and value.__module__ == "__main__" and name not in found:
             found[name] = _function_text(value)
             _used(value, found)
+        elif _is_ours(module := _module_of(value)):
+            found[name] = repr(code_digests(module))
     return found
+
+
+def _module_of(value: Any) -> str:
+    """The name of the module that a value is, or that it or its class is defined in."""
+    return value.__name__ if isinstance(value, ModuleType) else str(getattr(value, "__module__", ""))
 
 
 def _is_plain(value: Any) -> bool:

@@ -163,6 +163,20 @@ def find(name: str) -> Run | None:
     return Run(folder) if folder.is_dir() else None
 
 
+def open_run(run: str | Path) -> Run:
+    """The finished run of a name, or in a folder: what `python -m fairkd train` prints. Exits have their student.
+
+    Raises:
+        MissingRunError: there is none, or its files are not what was written.
+    """
+    folder = Path(run) if Path(run).is_dir() else runs_folder() / run
+    if damage := files.damage(folder):
+        there = f"{folder}: {damage}" if folder.is_dir() else f"no finished run {run} in {runs_folder()}"
+        raise MissingRunError(f"{there}; python -m fairkd runs lists those that there are")
+    of = folder.parent / str(Run(folder).config.get("student"))
+    return Run(folder, open_run(of) if of.is_dir() else None)
+
+
 def _set_aside(folder: Path) -> None:
     """Rename a folder that is no longer what was written; by who holds its lock."""
     if folder.is_dir() and (damaged := files.damage(folder)):

@@ -419,6 +419,40 @@ def test_code_is_followed_through_imports_and_stops_at_what_is_not_imported():
     assert not {"fairkd.weighting.avcs", "fairkd.figures.run", "fairkd.study.grid"} & found.keys()
 
 
+def test_modules_of_the_users_own_are_followed_and_what_is_installed_is_not(project, monkeypatch):
+    texts = {
+        "mine_package/__init__.py": "",
+        "mine_package/method.py": "import json\nimport numpy\nfrom .util import scale\nfrom mine_helper import other\n",
+        "mine_package/util.py": "def scale(x):\n    return 1 + x\n",
+        "mine_helper.py": "def other(x):\n    return x\n",
+    }
+    (project / "mine_package").mkdir()
+    for name, text in texts.items():
+        (project / name).write_text(text)
+    monkeypatch.syspath_prepend(project)
+
+    def digests(source):
+        monkeypatch.setattr(provenance, "_READ", {})  # as in another process
+        return provenance.code_digests(source)
+
+    first = digests("mine_package.method")
+    assert first.keys() == {"mine_package.method", "mine_package.util", "mine_helper"}
+    namespace = {"__name__": "__main__"}
+    cell = (
+        "import mine_helper\nfrom mine_package.util import scale\ndef f(x):\n    return scale(mine_helper.other(x))\n"
+    )
+    exec(cell, namespace)
+    of_notebook = digests(namespace["f"])
+    for name in ("mine_package/util.py", "mine_helper.py"):
+        (project / name).write_text(texts[name].replace("return ", "return 100 - "))
+        edited = digests("mine_package.method")
+        changed = {module for module in first if edited[module] != first[module]}
+        assert changed == {name.removesuffix(".py").replace("/", ".")}
+        assert digests(namespace["f"]) != of_notebook
+        (project / name).write_text(texts[name])
+    assert digests("mine_package.method") == first and digests(namespace["f"]) == of_notebook
+
+
 def test_a_class_redefined_in_a_kernel_has_another_digest():
     def define(answer):
         namespace = {"__name__": "__main__"}
@@ -465,6 +499,21 @@ def test_a_rule_of_a_notebook_and_its_sets_of_words_count():
 
     assert digest("2.0") == digest("2.0") != digest("3.0")
     assert digest("{'no', 'never'}") == digest("{'never', 'no'}") != digest("{'no', 'nobody'}")
+
+
+def test_a_run_is_opened_by_its_name_or_its_folder_with_the_one_it_is_of(project):
+    student = runs.make("kd", {"parameters": {"seed": 1}, "code": {}, "versions": {}}, lambda f: (f / "model").mkdir())
+    stated = {"parameters": {"student": student.folder.name}, "code": {}, "versions": {}}
+    exits = runs.make("exits", stated, lambda folder: (folder / "exits.json").write_text("{}"), of=student)
+    for given in (exits.folder.name, exits.folder, str(exits.folder)):
+        found = runs.open_run(given)
+        assert found.folder == exits.folder and found.model_folder == student.model_folder
+    assert runs.open_run(student.folder).of is None
+    (exits.folder / "exits.json").write_text("[]")
+    with pytest.raises(runs.MissingRunError, match="exits.json is not what was written; .* runs lists"):
+        runs.open_run(exits.folder)
+    with pytest.raises(runs.MissingRunError, match="no finished run kd-none in "):
+        runs.open_run("kd-none")
 
 
 def test_a_table_that_is_not_there_is_told_by_those_that_are(project):

@@ -31,7 +31,7 @@ def tokenize(
     Args:
         columns: the text columns that are read; None is all of the entry's.
     """
-    columns = columns or entry.text_columns
+    columns = columns or entry.text
     texts = frame[[*columns, "label"]].reset_index(drop=True)
 
     def of_batch(rows: dict[str, list], index: list[int]) -> dict[str, list]:
@@ -56,8 +56,9 @@ def tokenize(
 
     _forget(tokenizer)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    called = [tokenizer.model_input_names, tokenizer.truncation_side, tokenizer.split_special_tokens]
     made_by = [provenance.code_digests(__name__), provenance.versions()]
-    head = json.dumps([columns, max_length, backend, tokenizer.model_input_names, *made_by])
+    head = json.dumps([columns, max_length, backend, *called, *made_by])
     starts = range(0, len(texts), _BATCH)
     batches = [runs.digest(json.dumps(texts[i : i + _BATCH].to_dict("list"))) for i in starts]
     name = runs.digest(head, *batches)

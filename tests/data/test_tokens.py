@@ -44,6 +44,14 @@ def test_other_code_and_versions_have_other_tokens(splits, tokenizer, monkeypatc
     assert len(list(runs.caches_folder().glob("tokens-*/"))) == 2
 
 
+@pytest.mark.parametrize(("how", "value"), [("truncation_side", "left"), ("split_special_tokens", True)])
+def test_a_tokenizer_that_is_called_otherwise_has_other_tokens(splits, tokenizer, how, value):
+    tokenize(splits.train, splits.entry, tokenizer, 8)
+    setattr(tokenizer, how, value)
+    tokenize(splits.train, splits.entry, tokenizer, 8)
+    assert len(list(runs.caches_folder().glob("tokens-*/"))) == 2
+
+
 def test_made_and_found_tokens_leave_the_same_tokenizer(splits, tokenizer):
     """It is saved beside the model, and a run that finds its tokens is the run that made them, byte for byte."""
     before = tokenizer.backend_tokenizer.to_str()

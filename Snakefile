@@ -59,7 +59,8 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
     atexit.register(HELD.close)
 
 GIVEN = os.environ.get("PAPERMILL_ARGS", "")
-SHARE = max(1, len(os.sched_getaffinity(0)) // JOBS)  # of the processors, for each job
+PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has none
+SHARE = max(1, PROCESSORS // JOBS)  # for each job
 CODE = runs.digest(*provenance.code_digests("fairkd", "fairkd.study", "fairkd.figures").values())
 PUBLISH = ["reports/publish.py", "reports/markup.py", *map(str, Path("reports/template").glob("*.*"))]
 RUNS = str(runs.runs_folder())

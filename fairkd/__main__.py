@@ -115,7 +115,11 @@ def _value(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value)
     except ValueError:
+        pass
+    try:
         return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"{text!r}: {value!r} is no value; quote it, as in {name}='\"...\"'") from None
 
 
 def train(profile: str, part: str, given: dict[str, Any], *, exits: bool = True) -> Run:

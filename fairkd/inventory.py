@@ -5,8 +5,8 @@ A run that no experiment of this checkout would find again (other code, other ve
 
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -121,7 +121,10 @@ def remove(names: list[str]) -> int:
         if each.state == "being made":
             raise InventoryError(f"{each.folder.name}: a process is making it; end that first")
     for each in chosen:
-        shutil.rmtree(each.folder)
+        with _free(each.folder) as free:
+            if not free:
+                raise InventoryError(f"{each.folder.name}: a process has begun to make it; nothing of it is removed")
+            shutil.rmtree(each.folder)
     return sum(each.size for each in chosen)
 
 
@@ -140,17 +143,19 @@ def clean_caches() -> int:
     """Delete every cache that nobody is making; the bytes that are free."""
     freed = 0
     for folder in [folder for folder in runs.caches_folder().glob("*") if folder.is_dir()]:
-        if not _busy(folder):
-            freed += _size(folder)
-            shutil.rmtree(folder)
+        with _free(folder) as free:
+            if free:
+                freed += _size(folder)
+                shutil.rmtree(folder)
     return freed
 
 
 def _kept(folder: Path) -> Kept:
     stated, code = _mapping(folder / "config.yaml", yaml.safe_load), _mapping(folder / "provenance.json", json.loads)
     state = {".damaged": "damaged", ".partial": "interrupted"}.get(folder.suffix, "finished")
-    if state == "interrupted" and _busy(folder):
-        state = "being made"
+    if state == "interrupted":
+        with _free(folder) as free:
+            state = state if free else "being made"
     elif state == "finished" and files.damage(folder):
         state = "damaged"
     told = ", ".join(f"{name}={stated[name]}" for name in (*_TOLD, *_own(stated)) if stated.get(name) is not None)
@@ -189,14 +194,19 @@ def _why(state: str, code: dict) -> str:
     return f"made by other code ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
 
 
-def _busy(folder: Path) -> bool:
-    """Whether a process holds the lock under which the folder is made."""
+@contextmanager
+def _free(folder: Path) -> Iterator[bool]:
+    """Hold the lock under which the folder is made; whether it was to be had."""
     lock = runs.lock_of(folder.with_name(folder.name.removesuffix(".partial")))
     try:
-        with lock.acquire(timeout=0):
-            return False
+        lock.acquire(timeout=0)
     except Timeout:
-        return True
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def _files(folder: Path) -> list[Path]:

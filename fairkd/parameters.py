@@ -6,8 +6,10 @@ A group of parameters is a `Parameters` model. `parameter` declares one, with it
 import ast
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -132,6 +134,23 @@ def _explain(refusals: list[dict[str, Any]], known: dict[str, FieldInfo]) -> str
 def _allowed(refusal: dict[str, Any]) -> str:
     text = refusal["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return _SHOULD.get(refusal["type"], text[0].lower() + text[1:])
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """What a YAML file states, a 'name: value' a line.
+
+    Raises:
+        ParameterError: it cannot be read, or holds something else; the message names the file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path.name} is no YAML file: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ParameterError(f"{path.name}: expected one 'name: value' a line")
+    return content
 
 
 def stated(namespace: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

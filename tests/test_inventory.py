@@ -142,6 +142,12 @@ def test_what_is_being_made_is_said_and_stays(kept):
     assert partial.is_dir()
 
 
+def test_a_run_that_a_process_takes_meanwhile_is_not_removed(kept):
+    with runs.lock_of(runs.runs_folder() / kept["own"]), pytest.raises(SystemExit, match="a process has begun"):
+        main(["runs", "remove", kept["own"]])
+    assert (runs.runs_folder() / kept["own"] / "config.yaml").is_file()
+
+
 def test_caches_are_measured_and_cleaned_but_for_one_that_is_being_made(project, capsys):
     for name in ("tokens-1", "tokens-2", "states-1"):
         runs.cached(name, lambda folder: (folder / "x").write_bytes(b"0" * 500_000))

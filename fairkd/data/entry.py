@@ -4,13 +4,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, PrivateAttr
 
 from fairkd import runs
 from fairkd.data.groups import NO_PUNCTUATION, RESERVED, is_taken
 from fairkd.data.registry import GENERATORS, RULES
-from fairkd.parameters import ParameterError, Parameters, nearest, parameter
+from fairkd.parameters import ParameterError, Parameters, nearest, parameter, read_mapping
 
 FOLDER = Path(__file__).parents[2] / "params" / "datasets"
 _DESCRIPTIVE = {"description", "licence", "citation"}
@@ -161,14 +160,7 @@ class Entry(Parameters):
         Raises:
             ParameterError: the file is no entry; the message names the file and the field.
         """
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ParameterError(f"{path.name} is no YAML file: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-            raise ParameterError(
-                f"{path.name}: expected one 'name: value' a line, such as 'text: [premise, hypothesis]'"
-            )
+        content = read_mapping(path)
         try:
             entry = cls(**content)
         except ParameterError as error:
@@ -185,11 +177,6 @@ class Entry(Parameters):
     def labels(self) -> list[str]:
         """The class names, in the order of the class indices."""
         return self.label.names
-
-    @property
-    def text_columns(self) -> list[str]:
-        """One column, or two for pairs."""
-        return self.text
 
     def columns_read(self, what: str) -> list[str]:
         """The text columns that "pair", all of them, or the name of one stands for.

@@ -1,7 +1,8 @@
 """What a data set's file can name that is written in Python: generators of rows, and rules for groups."""
 
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pandas as pd
 
@@ -12,8 +13,15 @@ Rule = Callable[[pd.DataFrame], pd.Series]
 
 
 class Generator(Parameters):
-    """Made-up rows. A subclass declares its own parameters as fields and is registered by `register_generator`."""
+    """Made-up rows. A subclass declares its own parameters as fields and is registered by `register_generator`.
 
+    Attributes:
+        name: by which a data set's file says `generator: name`.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
     def splits(self, options: Parameters) -> dict[str, list[dict[str, Any]]]:
         """The rows of every split that the data set's file names.
 
@@ -23,25 +31,21 @@ class Generator(Parameters):
         Raises:
             DataError: it cannot make as many.
         """
-        raise NotImplementedError
 
 
 GENERATORS: dict[str, type[Generator]] = {}
 RULES: dict[str, Rule] = {}
 
-_Generator = TypeVar("_Generator", bound=type[Generator])
 _Rule = TypeVar("_Rule", bound=Rule)
 
 
-def register_generator(name: str) -> Callable[[_Generator], _Generator]:
-    """Register a `Generator`, so that a data set's file can say `generator: name`."""
+def register_generator(generator: type[Generator]) -> type[Generator]:
+    """Register a `Generator`, so that a data set's file can say `generator: name`; a decorator.
 
-    def register(generator: _Generator) -> _Generator:
-        provenance.remember(generator)
-        GENERATORS[name] = generator
-        return generator
-
-    return register
+    Raises:
+        ValueError: see `provenance.entered`.
+    """
+    return provenance.entered(GENERATORS, generator, Generator)
 
 
 def register_rule(name: str) -> Callable[[_Rule], _Rule]:
@@ -49,9 +53,15 @@ def register_rule(name: str) -> Callable[[_Rule], _Rule]:
 
     The frame has all columns of the data as they were read; the series returned has the frame's index and holds
     booleans, whole numbers or text. A row without a level is dropped.
+
+    Raises:
+        ValueError: the name is that of a rule of fairkd itself.
     """
+    known = RULES.get(name)
 
     def register(rule: _Rule) -> _Rule:
+        if known and known.__module__.startswith("fairkd.") and rule.__module__ != known.__module__:
+            raise ValueError(f"name = {name!r}: is that of {known.__module__}.{known.__name__}; choose another")
         provenance.remember(rule)
         RULES[name] = rule
         return rule

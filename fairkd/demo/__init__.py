@@ -12,9 +12,11 @@ from fairkd.parameters import Count, Fraction, ParameterError, parameter
 _MOST = 1_000_000
 
 
-@register_generator("demo")
+@register_generator
 class Demo(Generator):
     """The demo corpus as a data set: a natural training sample, held-out splits with as many rows in every group."""
+
+    name = "demo"
 
     negation_rates: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = parameter(
         list(corpus.NEGATION_RATES), "P(negation | entailment, neutral, contradiction) in training", "MultiNLI"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, field_validator
 
 from fairkd import runs
-from fairkd.data import DataOptions, evaluation_identity, training_identity
+from fairkd.data import DataOptions, evaluation_identity, generator_of, training_identity
 from fairkd.evaluation import SELECTIONS
 from fairkd.exits import POSTERIORS, ExitOptions, Exits, Posterior
 from fairkd.experiment.parts import contradicted, generator_options, named, shared_names, unread
@@ -119,7 +119,9 @@ class Experiment(DataOptions, ExitOptions):
             name: named(name, registry, settings.get(name, type(self).model_fields[name].default))
             for name, registry in (("method", METHODS), ("posterior", POSTERIORS))
         }
-        wrong = shared_names(type(self).model_fields.keys() | _IN_KEYS, parts)
+        generator = generator_of(settings.get("dataset", "demo"))
+        readers = parts | ({"generator": generator} if generator else {})
+        wrong = shared_names(type(self).model_fields.keys() | _IN_KEYS, readers)
         wrong += unread(settings, given, type(self).model_fields, parts, settings.get("dataset", "demo"))
         built = {}
         for name, part in parts.items():
@@ -245,8 +247,10 @@ class Experiment(DataOptions, ExitOptions):
         """
         specs = self.students if specs is None else specs
         posterior = type(self).model_fields["posterior"].default
-        stated = [{"posterior": posterior} | self._shared | read_student(spec) for spec in specs]
-        parts = [part for own in stated for part in (METHODS[own["method"]], POSTERIORS[own["posterior"]])]
+        parts = []
+        for spec in specs:
+            own = {"posterior": posterior} | self._shared | read_student(spec)
+            parts += [METHODS[own["method"]], named(f"{spec}: posterior", POSTERIORS, own["posterior"])]
         read = self.reads.union(*(part.model_fields for part in parts))
         for name in sorted(names.keys() - read):
             raise ParameterError(f"{name} = {names[name]!r}: none of the students reads it ({', '.join(specs)})")
@@ -293,6 +297,11 @@ class Experiment(DataOptions, ExitOptions):
     def title(self, spec: str) -> str:
         """How the student of a `students` entry is named in tables: the entry, marked where it reads group labels."""
         return title(spec, self.kept_epoch)
+
+    @property
+    def students_stated(self) -> list[str]:
+        """The students that are to be compared, as far as somebody said so; none where one method is asked for."""
+        return self.students if "students" in self._shared and "method" not in self._shared else []
 
     @property
     def weighting(self) -> Method:

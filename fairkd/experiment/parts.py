@@ -48,7 +48,7 @@ def shared_names(shared: Iterable[str], parts: dict[str, type]) -> list[str]:
 
     Args:
         shared: names that every experiment has.
-        parts: the method and the posterior of this one.
+        parts: the method, the posterior and, of generated data, the generator of this one.
     """
     known, lines = dict.fromkeys(shared, "every experiment"), []
     for part in parts.values():

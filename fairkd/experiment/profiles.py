@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairkd import runs
-from fairkd.parameters import ParameterError, nearest
+from fairkd.parameters import ParameterError, nearest, read_mapping
 
 PARAMS = Path(__file__).parents[2] / "params"
 
@@ -42,17 +40,9 @@ def read_profile(path: Path) -> dict[str, Any]:
     Raises:
         ParameterError: there is no such file, it cannot be read, or it holds something else.
     """
-    try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         if path.name == str(path):  # a name alone, as `profile` takes it
             where += f"; in {PARAMS} are {', '.join(sorted(file.name for file in PARAMS.glob('*.yaml')))}"
-        raise ParameterError(f"{path}: there is no such file{where}") from None
-    except OSError as error:
-        raise ParameterError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"{path.name} is no YAML file: {' '.join(str(error).split())}") from None
-    if not isinstance(parameters, dict) or not all(isinstance(name, str) for name in parameters):
-        raise ParameterError(f"{path.name}: expected one 'name: value' a line")
-    return parameters
+        raise ParameterError(f"{path}: there is no such file{where}")
+    return read_mapping(path)

@@ -76,7 +76,7 @@ def needed(experiment: Experiment, splits: Splits, planned: Iterable[Planned], a
     begun = {student_name(base): base for base in map(plain, students) if base}
     kept += [_CHECKPOINT * _NUMBER * _student(base).num_parameters() for base in begun.values()]
     frames = splits.train, splits.whole_evaluation, splits.validation
-    characters = sum(int(frame[name].str.len().sum()) for frame in frames for name in splits.entry.text_columns)
+    characters = sum(int(frame[name].str.len().sum()) for frame in frames for name in splits.entry.text)
     place = next(folder for folder in (runs.runs_folder(), *runs.runs_folder().parents) if folder.is_dir())
     most = sum(sorted(meanwhile)[-at_once:])
     return Disk(len(missing), sum(kept) + round(_CHARACTER * characters), most, shutil.disk_usage(place).free)

@@ -97,7 +97,7 @@ def early_seconds(experiment: Experiment, run: Run, depths: list[float], texts: 
         of every row after the other), share (of the fastest at depth 1, where no criterion is asked).
     """
     frame = load(experiment).evaluation
-    frame = frame.sample(min(texts, len(frame)), random_state=0)[experiment.entry.text_columns]
+    frame = frame.sample(min(texts, len(frame)), random_state=0)[experiment.entry.text]
     asked = [dict(zip(("text", "text_pair"), row, strict=False)) for row in frame.itertuples(index=False)]
     rows = product(("margin", "laplace_margin"), sorted({*depths, 1.0}))
     answers = {row: early_exit(run, row[0], depth=row[1]) for row in rows}

@@ -21,6 +21,7 @@ from fairkd.training.arithmetic import arithmetic
 from fairkd.training.refit import Finished, exit_logits, given_weights, refitted_head
 from fairkd.training.student import student_name, train_student
 from fairkd.weighting import METHODS, Early, Lifted
+from fairkd.weighting.dedier import MarginWeighted
 from fairkd.weighting.method import Method, ReadsExit
 
 log = logging.getLogger("fairkd")
@@ -123,14 +124,13 @@ def _weights(experiment: Experiment, student: Finished, name: str) -> Callable[[
     def given(**changes: float) -> Tensor:
         return given_weights(experiment.vary(**changes), student, early, "train")
 
-    if name == "gamma":
-        return lambda gamma: given(gamma=gamma)
+    if name == "head_prior_precision":
+        weights = given()
+        return lambda _: weights
     if name == "jtt_factor":
         errors = given(jtt_factor=2.0) - 1
         return lambda factor: 1 + (factor - 1) * errors
-    if name == "beta":
+    if name == "beta" and isinstance(method, MarginWeighted):
         once = given(beta=1.0)
-        linear = getattr(method, "shape", "") == "linear"
-        return lambda beta: 1 + beta * (once - 1) if linear else once**beta
-    weights = given()
-    return lambda _: weights
+        return lambda beta: 1 + beta * (once - 1) if method.shape == "linear" else once**beta
+    return lambda setting: given(**{name: setting})

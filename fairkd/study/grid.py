@@ -24,6 +24,8 @@ from fairkd.training import check, distil, models
 
 log = logging.getLogger("fairkd")
 
+_PLACES = ("teacher_model", "student_model", "data")  # on one machine; stated anew on another
+
 
 class Study(Profiled):
     """The parameters of `05_study.ipynb`: a profile, the students compared, and with which seeds."""
@@ -56,7 +58,8 @@ class Study(Profiled):
     def write(self, tables: dict[str, pd.DataFrame], figures: dict[str, Figure], experiment: Experiment) -> list[str]:
         """Write tables as CSV and figures as PNG into `record`, with the parameters; the names of the files.
 
-        `study.yaml` is what gives the same study again: `papermill 05_study.ipynb out.ipynb -f study.yaml`.
+        `study.yaml` is what gives the same study again: `papermill 05_study.ipynb out.ipynb -f study.yaml`, with the
+        folders of models and data, where they were given, among its `changes`.
         """
         written = write_record(self.record, tables, figures)
         if self.record is None:
@@ -64,6 +67,7 @@ class Study(Profiled):
         folder = runs.root() / self.record
         shared = experiment.student("kd").student_parameters()
         again = {"profile": self.profile, "methods": self.methods, "refits": self.refits, "seeds": self.seeds}
+        again["changes"] = {name: value for name, value in self.changes.items() if name not in _PLACES}
         for name, said in {"study": again, "parameters": again | {"kd": shared}}.items():
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(said, sort_keys=False), encoding="utf-8")
         return sorted([*written, "study.yaml", "parameters.yaml"])
@@ -101,7 +105,7 @@ def run_grid(
 
 def check_grid(experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str]) -> Splits:
     """The data of a grid; arguments and errors as of `run_grid`."""
-    splits = check(experiment)
+    splits = check(experiment.vary(students=students))
     for seed in seeds:
         for given in experiment.vary(seed=seed).compared(students).values():
             models.check(given, splits.labels)

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from fairkd.data import DataError, attribute_name, group_name, has_negation, load, register_rule
-from fairkd.data.registry import RULES
+import fairkd
+from fairkd.data import DataError, attribute_name, group_name, has_negation, load, register_generator, register_rule
+from fairkd.data.registry import GENERATORS, RULES, Generator
 from fairkd.parameters import ParameterError
 
 
@@ -117,6 +120,34 @@ def test_a_rule_in_python_sees_all_columns(reviews, monkeypatch):
         ParameterError, match="attribute: rule = 'length of the title': is not registered; import its module"
     ):
         reviews(attribute=attribute)
+
+
+def test_a_rule_of_fairkd_is_not_replaced(monkeypatch):
+    monkeypatch.setitem(RULES, "shipped", has_negation)
+    with pytest.raises(ValueError, match="name = 'shipped': is that of fairkd.data"):
+        register_rule("shipped")(lambda frame: frame["title"])
+
+
+def test_a_generator_is_one_class_with_its_own_name_and_parameters(monkeypatch, tmp_path):
+    class Pairs(Generator):
+        name = "pairs"
+        seed: int = 0
+
+        def splits(self, options):
+            return {}
+
+    monkeypatch.setitem(GENERATORS, "pairs", None)  # forgotten after the test
+    assert register_generator(Pairs) is Pairs is GENERATORS["pairs"]
+    shipped = (Path(__file__).parents[2] / "params/datasets/demo.yaml").read_text()
+    (tmp_path / "pairs.yaml").write_text(shipped.replace("generator: demo", "generator: pairs"))
+    with pytest.raises(ParameterError, match="seed: is a parameter of every experiment and of pairs"):
+        fairkd.Experiment(method="kd", dataset=str(tmp_path / "pairs.yaml"))
+    with pytest.raises(ValueError, match="Pairs: should be a subclass of Generator"):
+        register_generator(type("Pairs", (), {"name": "other"}))
+    with pytest.raises(ValueError, match="name = 'demo': is that of fairkd.demo.Demo"):
+        register_generator(type("Pairs", (Pairs,), {"name": "demo", "__module__": "mine"}))
+    with pytest.raises(ValueError, match="Half: lacks splits"):
+        register_generator(type("Half", (Generator,), {"name": "half"}))
 
 
 def test_seven_classes_and_three_levels(reviews):

@@ -244,6 +244,7 @@ def test_a_report_for_reading_and_of_record(tables, project):
     value = found.report.set_index(["student", "row"]).loc[("laplace@3", "a, yes")]
     assert wide.loc["laplace@3", "a, yes"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value)
     asked = study.Study(record="reports/record/x", methods=["kd", "dedier@3,alpha=1.0"], seeds=[0, 2], refits=["dfr"])
+    asked.changes |= {"train_examples": 600, "teacher_model": "here/alone"}
     assert study.Study().write({"report": found.report}, {}, Experiment()) == []
     assert asked.write({"report": found.report}, {}, Experiment()) == [
         "parameters.yaml",
@@ -251,7 +252,7 @@ def test_a_report_for_reading_and_of_record(tables, project):
         "study.yaml",
     ]
     given = yaml.safe_load((project / "reports/record/x/study.yaml").read_text())
-    assert study.Study.of(given) == asked.model_copy(update={"record": None})
+    assert study.Study.of(given) == asked.model_copy(update={"record": None, "changes": {"train_examples": 600}})
     again = pd.read_csv(project / "reports/record/x/report.csv")
     np.testing.assert_allclose(again["value"], found.report["value"], rtol=1e-5)
 

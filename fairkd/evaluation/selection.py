@@ -6,15 +6,29 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from fairkd.evaluation.groups import group_accuracy
+from fairkd.evaluation.groups import group_accuracy, importance_of
 from fairkd.evaluation.tables import is_correct
 
 
 def class_difference(rows: pd.DataFrame) -> float:
-    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024)."""
-    right = is_correct(rows)
-    of_class = [right[rows["label"] == label].mean() for label in sorted(rows["label"].unique())]
+    """The mean difference of two classes' accuracies, in [0, 1], of a student (Li et al. 2024).
+
+    Of the population's: rows that were drawn by group weigh their `importance`, or the groups would have a say in it.
+
+    Raises:
+        ValueError: the rows are of one class.
+    """
+    if rows["label"].nunique() < 2:
+        raise ValueError("the validation rows are of one class, so no difference of classes chooses; take more of them")
+    of_class = _accuracies(rows, ["label"])
     return float(np.mean([abs(one - other) for one, other in combinations(of_class, 2)]))
+
+
+def _accuracies(rows: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """The accuracy of the population's rows with each combination of values in the columns that occurs."""
+    counted = rows[columns].assign(all=importance_of(rows))
+    sums = counted.assign(right=counted["all"] * is_correct(rows)).groupby(columns)[["right", "all"]].sum()
+    return (sums["right"] / sums["all"]).to_numpy()
 
 
 def _average(rows: pd.DataFrame) -> float:
@@ -41,8 +55,11 @@ BY_EXIT = "validation worst by exit"
 
 
 def worst_by_exit(rows: pd.DataFrame) -> float:
-    """The lowest accuracy of a student over label x whether the exit is right, the column `exit_right`."""
-    return float(is_correct(rows).groupby([rows["label"], rows["exit_right"]]).mean().min())
+    """The lowest accuracy of a student over label x whether the exit is right, the column `exit_right`.
+
+    Of the population's rows, as `class_difference`.
+    """
+    return float(_accuracies(rows, ["label", "exit_right"]).min())
 
 
 def chosen(table: pd.DataFrame, selection: str, among: str = "epoch") -> float:

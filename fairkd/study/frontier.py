@@ -132,5 +132,6 @@ def _weights(experiment: Experiment, student: Finished, name: str) -> Callable[[
         return lambda factor: 1 + (factor - 1) * errors
     if name == "beta" and isinstance(method, MarginWeighted):
         once = given(beta=1.0)
-        return lambda beta: 1 + beta * (once - 1) if method.shape == "linear" else once**beta
+        linear = getattr(method, "shape", "") == "linear"
+        return lambda beta: 1 + beta * (once - 1) if linear else once**beta
     return lambda setting: given(**{name: setting})

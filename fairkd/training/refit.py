@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fairkd import evaluation, files, runs
 from fairkd.data import Splits, tokenize
+from fairkd.evaluation.groups import importance_of
 from fairkd.exits.laplace import select_prior_precision
 from fairkd.exits.linear import LinearExit
 from fairkd.experiment import Experiment
@@ -159,10 +160,11 @@ def _weights(experiment: Experiment, student: Finished, early: Run | None, rows:
     if isinstance(method, Refitted):
         return method.weights(student.read(rows), labels, experiment.exits(len(splits.labels)))
     groups = torch.tensor(splits.frames[rows]["group"].cat.codes.to_numpy(dtype="int64"))
+    importance = torch.tensor(importance_of(splits.frames[rows]))
     probs, exit_probs = student.head.logits(student.head_inputs(rows)).softmax(-1), None
     if experiment.aux_layer:
         exit_probs = exit_logits(experiment, student, rows).softmax(-1)
-    return method.weights(Seen(labels, groups, probs, exit_probs))
+    return method.weights(Seen(labels, groups, importance, probs, exit_probs))
 
 
 def exit_logits(experiment: Experiment, student: Finished, rows: str) -> Tensor:

@@ -15,14 +15,14 @@ from fairkd.weighting.method import Asked, ReadsExit, Rows, Seen, register
 
 @register
 class Refit(Asked):
-    """Every row alike: the control of all other refits."""
+    """Every row of the population alike: the control of all other refits."""
 
     name = "refit"
     description = "last layer refitted, every row alike (control)"
 
     def weights(self, seen: Seen) -> Tensor:
         """See `Asked.weights`."""
-        return torch.ones_like(seen.probs[:, 0])
+        return seen.importance
 
 
 @register
@@ -43,7 +43,8 @@ class Dfr(Asked):
 class Afr(Asked):
     """Held-out rows weigh exp(-gamma p_y) / N_y, near the old last layer (automatic feature reweighting).
 
-    N_y is the number of rows of the label; with mean 1, as Qiu et al. 2023 have it up to a factor.
+    N_y is the number of rows of the label, each counted by its importance; with mean 1, as Qiu et al. 2023 have it up
+    to a factor.
     `head_prior_precision` is twice the number of rows times the paper's lambda. Much less, and the head follows the
     weights away from what it knew.
     """
@@ -61,8 +62,7 @@ class Afr(Asked):
     def weights(self, seen: Seen) -> Tensor:
         """See `Asked.weights`."""
         lifted = (-self.gamma * seen.probs.gather(1, seen.labels[:, None]).squeeze(1)).exp()
-        _, of, counts = seen.labels.unique(return_inverse=True, return_counts=True)
-        balanced = lifted / counts[of]
+        balanced = lifted * _by_class(seen.labels, seen.importance)
         return balanced / balanced.mean()
 
 
@@ -71,7 +71,7 @@ class Self(ReadsExit, Asked):
     """The held-out rows on which exit and last layer disagree most, by KL(head || exit); all others weigh 0.
 
     Of the n rows kept, of C classes, those of class y weigh n / (C n_y), as LaBonte et al. 2023 balance what they
-    refit on. The exit stands in the place of their early checkpoint.
+    refit on; a row is counted, and weighs, by its importance. The exit stands in the place of their early checkpoint.
     """
 
     name = "self"
@@ -85,7 +85,15 @@ class Self(ReadsExit, Asked):
         """See `Asked.weights`."""
         tiny = torch.finfo(seen.exit_probs.dtype).tiny  # of a probability that underflows, the log would be none
         apart = functional.kl_div(seen.exit_probs.clamp(min=tiny).log(), seen.probs, reduction="none").sum(1)
-        kept = apart.topk(max(1, round(self.share * len(apart)))).indices
-        _, of, counts = seen.labels[kept].unique(return_inverse=True, return_counts=True)
-        balanced = (len(kept) / len(counts) / counts[of]).to(apart.dtype)
+        order = apart.argsort(descending=True)
+        before = seen.importance[order].cumsum(0) - seen.importance[order] / 2  # of a row the half
+        kept = order[: max(1, int((before < self.share * seen.importance.sum()).sum()))]
+        balanced = _by_class(seen.labels[kept], seen.importance[kept]).to(apart.dtype)
         return torch.zeros_like(apart).index_copy_(0, kept, balanced)
+
+
+def _by_class(labels: Tensor, importance: Tensor) -> Tensor:
+    """(N,) importance with each of C classes as a whole scaled to N / C, N being its sum."""
+    classes, of = labels.unique(return_inverse=True)
+    sums = importance.new_zeros(len(classes)).index_add_(0, of, importance)
+    return importance * importance.sum() / len(classes) / sums[of]

@@ -257,18 +257,23 @@ class Seen(NamedTuple):
     Attributes:
         labels: (N,).
         groups: (N,) group of every row, integers.
+        importance: (N,) how many rows of the population each stands for, mean 1: all 1, but for validation rows that
+            were drawn by group.
         probs: (N, C) what the finished student says.
         exit_probs: (N, C) what its exit at `aux_layer` says, fitted on the training rows; None without an aux_layer.
     """
 
     labels: Tensor
     groups: Tensor
+    importance: Tensor
     probs: Tensor
     exit_probs: Tensor | None = None
 
 
 class Asked(Lifted):
     """A method that weighs the rows on which a finished student's last layer is fitted anew.
+
+    One that reads no groups weighs each row as often as it stands for one of the population, see `Seen`.
 
     Attributes:
         towards_old: the prior's mean is the last layer as it was; else 0.

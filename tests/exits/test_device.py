@@ -56,7 +56,9 @@ def weights_of_every_method(layers, labels, groups, weights, logits):
         elif isinstance(method, Early):
             made.append(method.weights(probs, labels))
         elif isinstance(method, Asked):
-            made.append(method.weights(Seen(labels, groups, probs, layers[1][:, :C].softmax(-1))))
+            made.append(
+                method.weights(Seen(labels, groups, torch.ones_like(probs[:, 0]), probs, layers[1][:, :C].softmax(-1)))
+            )
         elif isinstance(method, Online):
             made.append(method.start(groups).step(weights, torch.arange(0, N).to(labels)))
         elif isinstance(method, Debiased):

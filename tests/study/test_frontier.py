@@ -83,6 +83,11 @@ def test_each_rule_keeps_what_it_says():
 def test_what_the_exit_errs_on_stands_for_the_groups():
     table = swept({0.0: [True, True, True, False], 2.0: [False, True, True, True]})
     table["exit_right"] = table["id"].ne("3").astype("boolean")  # wrong of the row that the student loses at 0
+    drawn = swept({0.0: [True, True, True, False]})[4:].assign(importance=[1.9, 1.9, 0.1, 0.1])
+    assert class_difference(drawn) == pytest.approx(0.05)  # of two rows of 1.9 and .1, the smaller is wrong
+    assert worst_by_exit(drawn.assign(exit_right=[True, True, False, True])) == pytest.approx(0.95)
+    with pytest.raises(ValueError, match="the validation rows are of one class"):
+        class_difference(drawn[drawn["label"] == 0])
     assert [worst_by_exit(table[table["setting"] == setting]) for setting in (0, 2)] == [0, 0.5]
     assert chosen(table, BY_EXIT, "setting") == 2
     assert chosen(table, "validation average", "setting") == 0  # of equals the first

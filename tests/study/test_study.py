@@ -243,8 +243,9 @@ def test_a_report_for_reading_and_of_record(tables, project):
     assert wide.columns.tolist() == found.report["row"].unique().tolist()
     value = found.report.set_index(["student", "row"]).loc[("laplace@3", "a, yes")]
     assert wide.loc["laplace@3", "a, yes"] == "{value:.3f} [{low:.3f}, {high:.3f}]".format(**value)
-    asked = study.Study(record="reports/record/x", methods=["kd", "dedier@3,alpha=1.0"], seeds=[0, 2], refits=["dfr"])
-    asked.changes |= {"train_examples": 600, "teacher_model": "here/alone"}
+    changes = {"train_examples": 600, "teacher_model": "here/alone"}
+    grid = {"methods": ["kd", "dedier@3,alpha=1.0"], "seeds": [0, 2], "refits": ["dfr"]}
+    asked = study.Study(record="reports/record/x", changes=changes, **grid)
     assert study.Study().write({"report": found.report}, {}, Experiment()) == []
     assert asked.write({"report": found.report}, {}, Experiment()) == [
         "parameters.yaml",

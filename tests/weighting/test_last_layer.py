@@ -11,7 +11,8 @@ from fairkd.weighting.margins import label_weights, linear_weights
 
 PROBS = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.35, 0.25], [0.05, 0.05, 0.9]], dtype=torch.float64)
 LABELS = torch.tensor([0, 0, 1, 2])
-SEEN = Seen(LABELS, torch.tensor([0, 1, 1, 1]), PROBS, PROBS.flip(0))
+ALIKE = torch.ones(4, dtype=torch.float64)
+SEEN = Seen(LABELS, torch.tensor([0, 1, 1, 1]), ALIKE, PROBS, PROBS.flip(0))
 
 
 def test_refit_weighs_nothing_and_dfr_each_group_alike():
@@ -42,7 +43,9 @@ def test_self_balances_the_classes_of_what_it_keeps():
     head = torch.tensor([[0.9, 0.1]] * rows, dtype=torch.float64)
     labels = torch.tensor([0, 0, 0, 1, 0, 1, 0, 1])
     exit_probs = torch.tensor([[0.1, 0.9]] * 4 + [[0.9, 0.1]] * 4, dtype=torch.float64)  # the first four disagree
-    found = METHODS["self"](share=0.5).weights(Seen(labels, labels, head, exit_probs))
+    found = METHODS["self"](share=0.5).weights(
+        Seen(labels, labels, torch.ones(rows, dtype=torch.float64), head, exit_probs)
+    )
     assert found.tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2, 0, 0, 0, 0])
 
 
@@ -50,6 +53,16 @@ def test_self_passes_over_rows_of_which_head_and_exit_are_both_certain():
     certain = torch.tensor([[120.0, 0, 0], [1.0, 0, 0], [0.0, 2, 0]]).softmax(-1)
     seen = SEEN._replace(probs=certain, exit_probs=certain[[0, 1, 0]])
     assert METHODS["self"](share=0.3).weights(seen).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("name", "changes"), [("refit", {}), ("afr", {"gamma": 4.0}), ("self", {"share": 0.5})])
+def test_a_row_that_stands_for_three_is_three_rows(name, changes):
+    """Validation rows drawn by group weigh back to the population, or what reads no groups would read them."""
+    method, times = METHODS[name](**changes), torch.tensor([3, 1, 1, 1])
+    whole = Seen(*(part.repeat_interleave(times, 0) for part in SEEN))
+    expected = torch.zeros(4).double().index_add_(0, torch.arange(4).repeat_interleave(times), method.weights(whole))
+    found = method.weights(SEEN._replace(importance=times.double()))
+    np.testing.assert_allclose(found / found.sum(), expected / expected.sum())
 
 
 def test_shapes_of_weights_by_hand():

@@ -109,9 +109,12 @@ class KroneckerLaplace(LaplacePosterior):
 
     @property
     def effective_dimension(self) -> float:
-        """d_eff = sum_ij g_i a_j / (g_i a_j + T tau), at most (C-1)(D+1) (MacKay 1992's gamma), of the exact prior."""
+        """d_eff = tr(H_lik / T H^{-1}), at most (C-1)(D+1) (MacKay 1992's gamma).
+
+        Of the exact prior sum_ij g_i a_j / (g_i a_j + T tau); a factored one adds more to H, and leaves less.
+        """
         likelihood = self.curvature.values[:, None] * self.gram.values / self.likelihood_temperature
-        return (likelihood / (likelihood + self.exit.prior_precision)).sum().item()
+        return (likelihood / self.eigenvalues).sum().item()
 
     def logit_covariance(self, features: Tensor) -> Tensor:
         """Return the (N, C, C) posterior covariance of the logits at (N, D) features.

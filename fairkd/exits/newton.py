@@ -93,7 +93,8 @@ def evaluate(weight: Tensor, problem: Problem, norm: float) -> Evaluation:
         x.add_transposed(gradient, error)
         errors += error.square().sum().item()
     scale = math.sqrt(errors) * norm + problem.tau * apart.norm().item()
-    return Evaluation(value, gradient, probs, gradient.norm().item() / scale)
+    residual = gradient.norm().item() / scale if scale else 0.0  # all right for certain, and the prior's mean
+    return Evaluation(value, gradient, probs, residual)
 
 
 def _newton_step(here: Evaluation, problem: Problem, inverse: Operator) -> tuple[Tensor, bool]:

@@ -31,6 +31,11 @@ class LaplacePosterior(ABC):
 
     exit: LinearExit
 
+    @property
+    @abstractmethod
+    def effective_dimension(self) -> float:
+        """The effective number of parameters d_eff = tr(H_lik / T H^{-1}), H the posterior precision (MacKay 1992)."""
+
     @abstractmethod
     def logit_covariance(self, features: Tensor) -> Tensor:
         """Return the (N, C, C) posterior covariance of the logits at (N, D) features."""

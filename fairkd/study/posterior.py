@@ -103,6 +103,8 @@ def posterior_agreement(
 ) -> pd.DataFrame:
     """Margin and contrast variance of every evaluated row, under MAP, the Kronecker and the dense posterior.
 
+    Where one of these is the posterior of `exits`, it is that, as it is set up there.
+
     Returns:
         Columns map_margin, kronecker_margin, dense_margin, kronecker_variance, dense_variance; a row for each row of
         `evaluated` (M, D).
@@ -111,8 +113,8 @@ def posterior_agreement(
     temperature = exits.posterior.likelihood_temperature
     table = {"map_margin": confidence_margin(head.logits(evaluated).softmax(-1))}
     for kind in ("kronecker", "dense"):
-        exact = POSTERIORS[kind](likelihood_temperature=temperature)
-        fitted = Exits(**dict(exits) | {"posterior": exact}).uncertain(head, features, labels)
+        own = exits.posterior if exits.posterior.name == kind else POSTERIORS[kind](likelihood_temperature=temperature)
+        fitted = Exits(**dict(exits) | {"posterior": own}).uncertain(head, features, labels)
         table[f"{kind}_margin"] = confidence_margin(fitted.probabilities(evaluated))
         table[f"{kind}_variance"] = fitted.contrast_variance(evaluated)
     return pd.DataFrame({name: values.numpy() for name, values in table.items()})

@@ -53,7 +53,8 @@ def held_out_threshold(logits: Tensor, labels: Tensor, delta: float) -> float:
 def evidence(logits: list[Tensor], thresholds: list[float], labels: Tensor, delta: float) -> Tensor:
     """Return e = clip(log R(gold) / log(1/delta), 0, 1), R multiplied over the exits; (N,) float64.
 
-    1 is a gold label outside the confidence set of level delta, 0 one that nothing speaks against.
+    1 is a gold label that log R says is outside the set, 0 one that nothing speaks against. The set has no level: of
+    labels just above a threshold log R exceeds log(1/delta) too, so more than delta of the gold labels lie outside.
 
     Raises:
         ValueError: delta outside (0, 1), no exits.
@@ -73,7 +74,7 @@ def thresholds_and_logits(
     """Return a threshold and the (N, C) logits of every layer's exit, fitted on nine tenths of the rows.
 
     The thresholds come from the tenth that the exits have not seen; each cuts off delta / (number of exits) of its gold
-    labels, so that all together cut off delta at most.
+    labels, so that all together cut off at most delta of these.
 
     Args:
         fit_logits: (features, labels) of the rows to fit on -> a function from features to logits.

@@ -18,23 +18,28 @@ from fairkd.weighting.method import Refitted, register
 
 
 class MarginWeighted(Refitted):
-    """Weights exp(beta cm^alpha) on the exit's errors (Tiwari et al. 2023, equation 2)."""
-
-    reads_if = {"stale_weights": ("place", ("training",))}
+    """Weights exp(beta cm^alpha), cm how sure one is that an instance is wrong (Tiwari et al. 2023, equation 2)."""
 
     alpha: float = parameter(0.2, "exponent of the margin", "DEDIER's preset for MultiNLI", ge=0, le=10)
     beta: float = parameter(3.0, "factor of the margin", "DEDIER's preset for MultiNLI", ge=0, le=20)
     exponent: Literal["power", "product"] = parameter(
         "power", "beta*cm**alpha or beta*cm*alpha", "power: DEDIER's released code; product: as the deck prints it"
     )
+
+
+class Lasting(Refitted):
+    """Weights of an exit's errors, of which one may last once the exit is right: its fresh weight is 1."""
+
+    reads_if = {"stale_weights": ("place", ("training",))}
+
     stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
 
     def merged(self, previous: Tensor, fresh: Tensor) -> Tensor:
-        """See `Refitted.merged`; where the exit is right a fresh weight is 1."""
+        """See `Refitted.merged`."""
         return torch.where(fresh == 1, previous, fresh) if self.stale_weights else fresh
 
 
-class ExitWeighted(MarginWeighted):
+class ExitWeighted(Lasting, MarginWeighted):
     """Weights by what one exit says of an instance; of the shapes only "exponential" knows another confidence."""
 
     reads_if = {

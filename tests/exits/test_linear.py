@@ -308,6 +308,13 @@ def test_a_weight_of_two_counts_as_two_and_of_none_as_none():
     assert weighted.relative_gradient_norm(features, labels) > 1e-3
 
 
+def test_a_fit_towards_an_exit_that_is_certain_of_all_labels_stays_there():
+    features, labels = torch.tensor([[1000.0], [-1000.0]]).double(), torch.tensor([0, 1])
+    certain = LinearExit(torch.tensor([[1.0], [-1.0]]).double(), torch.zeros(2).double())
+    exit = LinearExit.fit(features, labels, 0.7, towards=certain)
+    assert torch.equal(exit.weight, certain.weight) and torch.equal(exit.bias, certain.bias)
+
+
 def test_a_fit_towards_an_exit_ends_where_the_pull_and_the_data_balance():
     features, labels = problem()
     old = LinearExit(torch.randn(3, features.shape[1], dtype=torch.float64), torch.randn(3, dtype=torch.float64))

@@ -211,6 +211,11 @@ def test_the_posteriors_that_agree_are_the_kronecker_and_the_exact_one():
         variance = torch.einsum("nc,ncd,nd->n", contrast, posterior.logit_covariance(evaluated), contrast)
         np.testing.assert_allclose(found[f"{name}_variance"], variance, rtol=1e-9)
     assert not np.allclose(found["kronecker_variance"], found["dense_variance"], rtol=1e-4)
+    own = Experiment(likelihood_temperature=20.0, prior="factored")
+    factored = KroneckerLaplace.fit(exit, features, labels, likelihood_temperature=20.0, prior="factored")
+    its = study.posterior_agreement(features, labels, evaluated, own.exits(3))
+    np.testing.assert_allclose(its["kronecker_variance"], factored.contrast_variance(evaluated), rtol=1e-9)
+    assert its["dense_variance"].equals(found["dense_variance"])
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,8 @@ def test_what_a_method_is():
         assert not any(getattr(method, parameter, False) for parameter in plain)
         assert METHODS[name](use_teacher=False).uses_teacher is False
     assert METHODS["jtt"](jtt_epochs=3).early_epochs == 3
+    # whose weights of what is right are no 1, by which one that lasts would be told
+    assert "stale_weights" not in METHODS["avcs"].model_fields
     assert METHODS["avcs"](aux_layer=3).layers == [1, 2, 3] and METHODS["dedier"](aux_layer=3).layers == [3]
     assert Refitted.__abstractmethods__ == {"weights"} and Online.__abstractmethods__ == {"start"}
     assert Early.__abstractmethods__ == {"weights", "early_epochs"} and Asked.__abstractmethods__ == {"weights"}

@@ -20,6 +20,7 @@ NUMBERS = {
     "evaluation_examples": [0, 10**12, "10"],
     "max_length": [7, 10**6, "64"],
     "batch_size": [0, 10**12, 16.0],
+    "max_grad_norm": [0.0, -1.0, NAN, INF, "1"],
     "warmup_ratio": [-0.1, 1.0, NAN],
     "weight_decay": [-1e-3, 1e308, NAN, "0.01"],
     "threads": [0, 10**6, "2"],

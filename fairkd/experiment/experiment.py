@@ -29,7 +29,7 @@ from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads, 
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
-_BOTH = {"batch_size", "warmup_ratio", "bf16", "threads", "instruction_set"}
+_BOTH = {"batch_size", "warmup_ratio", "max_grad_norm", "bf16", "threads", "instruction_set"}
 _STUDENT = {"student_model", "student_epochs", "learning_rate", "weight_decay", "kept_epoch", "seed"}
 _IN_KEYS = {"entry", "source", "teacher", "early"}  # which a run's key has beside parameters
 
@@ -74,6 +74,9 @@ class Experiment(DataOptions, ExitOptions):
     # Both
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = parameter(64, "pairs a training batch", "deck: 16")
     warmup_ratio: Share = parameter(0.1, "share of the steps in which the learning rate rises", "BERT's habit")
+    max_grad_norm: float = parameter(
+        1.0, "norm that a step's gradient is cut to, weights and all", "transformers", gt=0, le=1e9
+    )
     bf16: bool = parameter(False, "bf16 autocast, where the processor or GPU has it")
     threads: Annotated[int, Field(ge=1, le=1024)] | None = parameter(
         None, "threads of the processor; null: as many as it offers; they decide the last digits"

@@ -105,7 +105,7 @@ class Finite(TrainerCallback):
             self._stop_from(self.trainer.first_diverged(), state)
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        """As after a hundred steps; before anybody reads the model."""
+        """The check of `on_step_end`, before anybody reads the model."""
         self._stop_from(self.trainer.first_diverged(), state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):

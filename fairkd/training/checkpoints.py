@@ -36,10 +36,11 @@ def write_manifest(folder: Path, step: int) -> None:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of an interrupted training that is whole; newer ones that are not are said, and removed.
+    """The newest checkpoint of an interrupted training that is whole.
 
-    So is, in silence, what was kept of epochs after it: the training goes through them again.
-    It may be of a training by another number of processes, which is said: random numbers go on from elsewhere.
+    Newer ones that are damaged are removed with a warning, and what was kept of later epochs without one, since the
+    training goes through them again. If another number of processes wrote the checkpoint, a warning says that random
+    numbers go on from elsewhere.
     """
     for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]), reverse=True):
         if not (damaged := files.damage(path, thoroughly=True)):

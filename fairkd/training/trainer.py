@@ -38,6 +38,7 @@ def training_arguments(experiment: Experiment, folder: Path, role: str) -> Train
         lr_scheduler_type="linear",
         warmup_steps=experiment.warmup_ratio,
         weight_decay=experiment.teacher_weight_decay if teacher else experiment.weight_decay,
+        max_grad_norm=experiment.max_grad_norm,
         bf16=experiment.bf16,
         use_cpu=not torch.accelerator.is_available(),  # said aloud, or bf16 is refused there
         train_sampling_strategy="group_by_length",
@@ -65,7 +66,8 @@ class DistillationTrainer(Trainer):
 
     Attributes:
         instance_weights: (N,) weights in force, on the model's device; `online` takes their place if it is set.
-        adjustment: what a biased reader changes in the loss of the N instances, there too; None as yet, or for good.
+        adjustment: what a biased reader changes in the loss of the N instances, there too; None before the
+            reader is first fitted, and of a method without one.
         diverged_at: (), on the device, the first step whose loss was not finite here; 0 as long as there is none.
     """
 

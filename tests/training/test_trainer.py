@@ -20,12 +20,12 @@ def test_teacher_and_student_are_trained_by_their_own_parameters(small, tmp_path
     given = small.vary(
         teacher_epochs=7, teacher_learning_rate=0.25, teacher_seed=5, teacher_weight_decay=0.25,
         student_epochs=6, learning_rate=0.125, seed=4,
-        batch_size=8, weight_decay=0.5, warmup_ratio=0.0625,
+        batch_size=8, weight_decay=0.5, warmup_ratio=0.0625, max_grad_norm=0.5,
     )  # fmt: skip
     for role, expected in (("teacher", (7, 0.25, 5, 0.25)), ("student", (6, 0.125, 4, 0.5))):
         found = training_arguments(given, tmp_path / "kd-1.partial", role)
         assert (found.num_train_epochs, found.learning_rate, found.seed, found.weight_decay) == expected
-        assert (found.per_device_train_batch_size, found.warmup_steps) == (8, 0.0625)
+        assert (found.per_device_train_batch_size, found.warmup_steps, found.max_grad_norm) == (8, 0.0625, 0.5)
         assert found.eval_strategy == found.save_strategy == found.logging_strategy == "epoch"
         assert found.lr_scheduler_type == "linear" and found.train_sampling_strategy == "group_by_length"
         assert not (found.bf16 or found.remove_unused_columns or found.logging_nan_inf_filter)

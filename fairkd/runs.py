@@ -150,12 +150,13 @@ class Run:
         return pd.read_parquet(path)
 
     def __repr__(self) -> str:
-        """The folder, from the project's root."""
-        return f"Run({self.folder.relative_to(root()).as_posix()!r})"
+        """The folder, from the project's root where it lies there."""
+        folder = self.folder.relative_to(root()) if self.folder.is_relative_to(root()) else self.folder
+        return f"Run({folder.as_posix()!r})"
 
 
 def find(name: str) -> Run | None:
-    """The finished run of this name, or None; one that is no longer what was written is set aside and said."""
+    """The finished run of this name, or None; one whose files have changed is renamed to *.damaged, with a warning."""
     folder = runs_folder() / name
     if folder.is_dir() and files.damage(folder):
         with alone(folder):

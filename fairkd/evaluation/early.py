@@ -5,7 +5,7 @@ are used and the answer is the student's own. The depth of an answer is the laye
 exits and is set on validation rows, so that answers there have the mean depth asked for.
 
 Criteria: the margin of an exit's softmax or of its Laplace predictive, entropy (DeeBERT, Xin et al. 2020), patience
-(PABEE, Zhou et al. 2020; of equals some, at random), and the control, which stops at random. A monotone rescaling of
+(PABEE, Zhou et al. 2020; ties are broken at random), and the control, which stops at random. A monotone rescaling of
 every exit's confidence gives the same answers, so two margins differ by how they rank rows within an exit, and exits
 against each other.
 """
@@ -109,7 +109,8 @@ def sureness(predictions: pd.DataFrame, criterion: str, seed: int = 0) -> np.nda
 def threshold_for(sure: np.ndarray, importance: np.ndarray, depth: float) -> float:
     """The highest threshold at which rows have at most this mean depth.
 
-    It lies between two values of sureness; infinite where all layers are to be used, or the first exit always answers.
+    It lies between two values of sureness: +inf where all layers are to be used, -inf where the first exit always
+    answers.
 
     Args:
         sure: (N, L-1) as `sureness` has it.

@@ -33,8 +33,8 @@ PARTS = get_args(Part)
 class Planned:
     """A run that is wanted: the `part` of a student and seed, made of the runs that it `needs`.
 
-    It is best made `after` another whose first epoch it goes on from; at a time with it, it would train that epoch too.
-    Of a student, or the plain student that it refits, `exits` are fitted too, or not.
+    `after` names a run whose first epoch it goes on from: begun together, both would train that epoch. `exits`: whether
+    those of the student, or of the plain student that it refits, are fitted too.
     """
 
     name: str

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from fairkd import inventory, ranks
-from fairkd.data import GENERATORS, DataError
+from fairkd.data import GENERATORS, DataError, DataOptions
 from fairkd.exits import POSTERIORS
 from fairkd.experiment import Experiment, Profiled
 from fairkd.experiment.profiles import profile_parameters
@@ -103,6 +103,9 @@ def main(arguments: list[str] | None = None) -> None:
                 _cache(given.action)
     except ranks.Ended:
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from what is there", file=sys.stderr)
+        sys.exit(130)
     except (ParameterError, DataError, StorageError, inventory.InventoryError) as error:
         sys.exit(f"{'' if ranks.first() else 'another process: '}{error}")
 
@@ -130,7 +133,9 @@ def train(profile: str, part: str, given: dict[str, Any], *, exits: bool = True)
     """
     given = dict(given)
     asked = Profiled(profile=profile, changes=given.pop("changes", {}))
-    profiled = Experiment.of_students(profile_parameters(asked.profile, asked.changes))
+    # In place of the profile's, which need not be there.
+    of_data = {name: given[name] for name in given.keys() & DataOptions.model_fields.keys()}
+    profiled = Experiment.of_students(profile_parameters(asked.profile, asked.changes | of_data))
     return make(profiled.vary(**given), part, exits=exits)
 
 

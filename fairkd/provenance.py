@@ -25,6 +25,7 @@ from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 _DECISIVE = ("torch", "transformers", "datasets", "tokenizers", "numpy", "scipy", "scikit-learn")
@@ -229,7 +230,7 @@ def _with_used(function: FunctionType) -> list[str]:
 
 
 def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[str, str]:
-    """Functions and plain values of a notebook that one of its functions uses, directly or not; no tensors or objects.
+    """Functions, plain values and arrays of a notebook that one of its functions uses, directly or not; no objects.
 
     What it uses of fairkd or of a module of the user's own has the digests of that module instead.
     """
@@ -242,6 +243,8 @@ def _used(function: FunctionType, found: dict[str, str] | None = None) -> dict[s
         value = there.get(name)
         if isinstance(value, set | frozenset):
             value = sorted(value, key=repr)  # its own order differs from one process to the next
+        if isinstance(value, torch.Tensor | np.ndarray):
+            value = f"{value.dtype} {[*value.shape]} {_digest(repr(value.tolist()))}"
         if _is_plain(value):
             found[name] = repr(value)
         elif isinstance(value, FunctionType) and value.__module__ == "__main__" and name not in found:

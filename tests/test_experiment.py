@@ -312,6 +312,39 @@ def test_a_file_that_is_no_profile_is_told_from_one_that_is_not_there(tmp_path, 
             Experiment.from_file("odd.yaml")
 
 
+MINE = """
+import fairkd
+
+@fairkd.register
+class Mine(fairkd.weighting.Refitted):
+    name = "mine"
+
+    def weights(self, features, labels, exits):
+        return 1.0 + labels
+"""
+
+
+def test_a_profile_names_modules_and_a_data_set_beside_it(tmp_path, monkeypatch):
+    shipped = (ROOT / "params" / "datasets" / "demo.yaml").read_text()
+    (tmp_path / "twin.yaml").write_text(shipped)
+    (tmp_path / "mine_methods.py").write_text(MINE)
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("modules: [mine_methods]\ndataset: twin.yaml\nstudents: [kd, mine@3]\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    try:
+        found = Experiment.from_file(profile, student="mine@3")
+        assert found.weighting.name == "mine" and found.entry.name == "twin"
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit, match="beta = 1: mine .*do not read it"):
+            main(["train", "--profile", "mine.yaml", "-p", "student=mine@3", "-p", "beta=1"])
+    finally:
+        del METHODS["mine"], sys.modules["mine_methods"]
+    for modules, said in (("[gone]", "gone cannot be imported .*put gone.py beside"), ("gone", "should be a list")):
+        profile.write_text(f"modules: {modules}\n")
+        with pytest.raises(ParameterError, match=f"modules = .*{said}"):
+            Experiment.from_file(profile)
+
+
 def test_the_deck_profile_is_the_decks():
     deck = Experiment.from_file(ROOT / "params" / "mnli.yaml")
     assert (deck.teacher_model, deck.student_model) == ("bert-base-uncased", "distilbert-base-uncased")

@@ -491,6 +491,16 @@ def test_what_a_class_of_a_notebook_uses_of_the_notebook_counts(change):
     assert digest(MINE) == digest(MINE + "\nOTHER = 1") != digest(MINE.replace(*change))
 
 
+def test_arrays_of_a_notebook_count():
+    def digest(values, kind):
+        namespace = {"__name__": "__main__"}
+        exec(MINE.replace("SCALE = 2.0", f"import numpy, torch\nSCALE = {kind}({values})"), namespace)
+        return provenance.code_digests(namespace["twice"])
+
+    for kind in ("torch.tensor", "numpy.array"):
+        assert digest([1.0, 2.0], kind) == digest([1.0, 2.0], kind) != digest([1.0, 3.0], kind)
+
+
 def test_a_rule_of_a_notebook_and_its_sets_of_words_count():
     def digest(change):
         namespace = {"__name__": "__main__"}

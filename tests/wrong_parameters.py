@@ -175,6 +175,7 @@ SINGLE = [
     ("06_benchmark", {"changes": {"teacher_modl": "x"}}, "teacher_modl: there is no such parameter; did you mean"),
     ("06_benchmark", {"student_model": "./nowhere"}, "student_model = './nowhere': neither the folder"),
     ("07_early_exit", {"depths": [0.5, 0.4]}, r"depths = \[0.5, 0.4\]: name depths above 0 and at most 1"),
+    ("07_early_exit", {"depths": [0.1, 1.0]}, r"depths = \[0.1, 1.0\]: a student of 6 layers answers at depths"),
     ("07_early_exit", {"depths": [0.0]}, r"depths = \[0.0\]: name depths above 0"),
     ("07_early_exit", {"students": ["laplace@9"]}, "aux_layer = 9: the student has layers 1 to 6"),
     ("07_early_exit", {"students": ["kd,seed=1"]}, "'kd,seed=1': seeds stand in seeds"),

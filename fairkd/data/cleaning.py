@@ -5,6 +5,7 @@ does not allow is refused.
 """
 
 import difflib
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ from fairkd.data.registry import RULES
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?", re.ASCII)
 # Half of a character that UTF-16 writes as two: JSON can hold one, no text can.
 _HALF = re.compile("[\ud800-\udfff]")
+log = logging.getLogger("fairkd")
+
 # More levels are no groups, but a column of names or of measurements.
 _MOST_LEVELS = 50
 
@@ -157,6 +160,9 @@ def _ids(kept: pd.DataFrame, column: str | None, split: str) -> pd.Series | list
         ids = kept[column].map(_key)
         if ids.is_unique and not (ids == "").any():
             return kept[column].map(lambda value: value if isinstance(value, str) else _key(value)).astype(str)
+    if column is not None:
+        why = "not every row has another" if column in kept else "there is no such column"
+        log.warning("split %s, id: %s: %s; rows are named by their number", split, column, why)
     return [f"{split}-{i}" for i in kept.index]
 
 
@@ -170,7 +176,7 @@ def _levels(table: Table, attribute: Attribute, keep: _Kept) -> pd.Series:
         numbers = pd.DataFrame({column: _numbers(table, rows[column]) for column in attribute.any_of})
         found = (numbers.max(axis=1) >= attribute.threshold).astype(object).where(numbers.notna().any(axis=1), None)
     else:
-        found = RULES[attribute.rule](rows) if attribute.rule else rows[attribute.column]
+        found = _ruled(attribute.rule, rows) if attribute.rule else rows[attribute.column]
         if not isinstance(found, pd.Series) or not found.index.equals(rows.index):
             raise DataError(f"rule {attribute.rule!r}: returns no series with the index of its frame")
     found = found.astype(object)
@@ -186,6 +192,14 @@ def _levels(table: Table, attribute: Attribute, keep: _Kept) -> pd.Series:
             raise DataError(f"{table.at(row)}, {attribute.name}: unknown level {found[row]!r}; {allowed}")
         return named.astype(str)
     return _typed(table, attribute, found)
+
+
+def _ruled(name: str, rows: pd.DataFrame) -> Any:
+    """What a registered rule says of the rows."""
+    try:
+        return RULES[name](rows)
+    except Exception as error:  # whatever a rule of the user's own may raise
+        raise DataError(f"rule {name!r}: {type(error).__name__}: {error}") from error
 
 
 def _typed(table: Table, attribute: Attribute, found: pd.Series) -> pd.Series:

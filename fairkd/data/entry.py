@@ -254,9 +254,10 @@ def entry_named(dataset: str) -> Entry:
     """
     if dataset.endswith((".yaml", ".yml")):
         path = Path(dataset).expanduser()
-        found = next((base / path for base in (runs.root(), Path.cwd()) if (base / path).is_file()), None)
+        bases = [*dict.fromkeys((runs.root(), Path.cwd()))]
+        found = next((base / path for base in bases if (base / path).is_file()), None)
         if found is None:
-            raise ParameterError(f"there is no such file, neither in {runs.root()} nor in {Path.cwd()}")
+            raise ParameterError(f"there is no such file in {' or '.join(map(str, bases))}")
     else:
         known = {file.stem: file for file in FOLDER.glob("*.yaml")}
         if dataset not in known:

@@ -65,7 +65,13 @@ class DataOptions(Parameters):
                 raise ParameterError(f"{name!r}: {error}") from None
             if further.generator or not isinstance(further.splits.evaluation, str):
                 raise ParameterError(f"{name!r} has no evaluation split of its own to read")
-            merged_classes(further, entry_named(info.data["dataset"]).labels)
+            own = entry_named(info.data["dataset"])
+            merged_classes(further, own.labels)
+            if len(further.text) != len(own.text):
+                raise ParameterError(
+                    f"{name!r} has the texts {further.text}, and {own.name!r}, by which students are trained, "
+                    f"{own.text}; name a set with as many"
+                )
             _ = further.code
         return names
 

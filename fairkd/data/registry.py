@@ -55,8 +55,10 @@ def register_rule(name: str) -> Callable[[_Rule], _Rule]:
     booleans, whole numbers or text. A row without a level is dropped.
 
     Raises:
-        ValueError: the name is that of a rule of fairkd itself.
+        ValueError: the name is no text, or that of a rule of fairkd itself.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"{name!r}: a rule is registered by a name; write @register_rule('name') above it")
     known = RULES.get(name)
 
     def register(rule: _Rule) -> _Rule:

@@ -10,7 +10,7 @@ import pandas as pd
 from fairkd.data import reading
 from fairkd.data.cleaning import clean
 from fairkd.data.entry import Entry, entry_named
-from fairkd.data.groups import balance, levels_of, with_groups
+from fairkd.data.groups import attribute_name, balance, group_name, levels_of, with_groups
 from fairkd.data.options import DataOptions, further_identity, merged_classes, source_of
 from fairkd.data.reading import DataError, Table
 
@@ -247,4 +247,14 @@ def _grouped(frames: list[pd.DataFrame], entry: Entry) -> list[pd.DataFrame]:
         raise DataError(f"{name}: its levels are of one kind in one split and of another in another ({sorted(kinds)})")
     stated = entry.attribute.levels
     levels = levels_of(frames, name) if stated is None else list(dict.fromkeys(stated.values()))
-    return [with_groups(frame, entry.labels, name, levels) for frame in frames]
+    rows = [group_name(label, name, level) for label in entry.labels for level in levels]
+    rows += [attribute_name(name, level) for level in levels]
+    if twice := sorted({row for row in rows if rows.count(row) > 1}):
+        raise DataError(
+            f"{entry.name}: {twice[0]!r} would be the name of two groups, or of a group and a level of {name}; name "
+            "labels or levels otherwise (label: map, attribute: levels)"
+        )
+    frames = [with_groups(frame, entry.labels, name, levels) for frame in frames]
+    if absent := [group for group, count in frames[0]["group"].value_counts(sort=False).items() if not count]:
+        log.warning("%s: no row is of %s", entry.name, "; ".join(absent))
+    return frames

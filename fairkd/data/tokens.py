@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import transformers
 
 from fairkd import provenance, runs
 from fairkd.data.entry import Entry
+
+log = logging.getLogger("fairkd")
 
 _BATCH = 2_000  # rows that are tokenised at a time
 
@@ -34,10 +37,13 @@ def tokenize(
     columns = columns or entry.text
     texts = frame[[*columns, "label"]].reset_index(drop=True)
 
+    cut = []
+
     def of_batch(rows: dict[str, list], index: list[int]) -> dict[str, list]:
-        tokens = dict(tokenizer(*(rows[column] for column in columns), truncation=True, max_length=max_length))
+        tokens = tokenizer(*(rows[column] for column in columns), truncation=True, max_length=max_length)
+        cut.append(sum(bool(row.overflowing) for row in tokens.encodings))
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        return tokens | {"labels": rows["label"], "length": lengths, "index": index}
+        return dict(tokens) | {"labels": rows["label"], "length": lengths, "index": index}
 
     def compute(folder: Path) -> None:
         with _no_bars():
@@ -53,6 +59,10 @@ def tokenize(
                 new_fingerprint=name,  # known already; else the tokenizer would be pickled for one
             )
         _forget(tokenizer)
+        if any(cut):
+            log.warning(
+                "%d of %d rows are longer than max_length = %d tokens, and cut", sum(cut), len(texts), max_length
+            )
 
     _forget(tokenizer)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -99,6 +99,7 @@ class Experiment(DataOptions, ExitOptions):
 
     _settings: dict[str, Any] = PrivateAttr()
     _shared: dict[str, Any] = PrivateAttr()  # the settings but for those of its own students entry
+    _stands: bool = PrivateAttr(default=False)
     _weighting: Method = PrivateAttr()
     _posterior: Posterior = PrivateAttr()
 
@@ -236,7 +237,9 @@ class Experiment(DataOptions, ExitOptions):
         """
         students = parameters.get("students", cls.model_fields["students"].default)
         named = isinstance(students, list) and students and isinstance(students[0], str)
-        return cls(parameters, **({"student": students[0]} if named else {}))
+        found = cls(parameters, **({"student": students[0]} if named else {}))
+        found._stands = True
+        return found
 
     def read_by_students(self, names: dict[str, Any], specs: list[str] | None = None) -> Self:
         """This experiment, if each of `names` is read by itself or by one of its students.
@@ -282,6 +285,7 @@ class Experiment(DataOptions, ExitOptions):
         """
         found = type(self)(self._shared if "student" in changes else self._settings, **changes)
         found._shared = self._shared | {name: value for name, value in changes.items() if name != "student"}
+        found._stands = self._stands and not {"student", "method"} & changes.keys()
         return found
 
     def student(self, spec: str) -> Self:
@@ -302,9 +306,9 @@ class Experiment(DataOptions, ExitOptions):
         return title(spec, self.kept_epoch)
 
     @property
-    def students_stated(self) -> list[str]:
-        """The students that are to be compared, as far as somebody said so; none where one method is asked for."""
-        return self.students if "students" in self._shared and "method" not in self._shared else []
+    def stands_for(self) -> list[str]:
+        """The students that it stands for, see `of_students`; none of an experiment that is of one student."""
+        return self.students if self._stands else []
 
     @property
     def weighting(self) -> Method:

@@ -1,6 +1,8 @@
 """Profiles: files of params/, one 'name: value' a line."""
 
+import importlib
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,37 @@ def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:
 def read_profile(path: Path) -> dict[str, Any]:
     """The parameters of a profile's file.
 
+    A `dataset` that is a file beside it is taken from there. Its `modules`, code of the user's own that registers what
+    the profile names, are imported: from beside it, or from where Python finds them.
+
     Raises:
-        ParameterError: there is no such file, it cannot be read, or it holds something else.
+        ParameterError: there is no such file, it cannot be read, or it holds something else; a module that is not to be
+            had.
     """
     if not path.exists():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         if path.name == str(path):  # a name alone, as `profile` takes it
             where += f"; in {PARAMS} are {', '.join(sorted(file.name for file in PARAMS.glob('*.yaml')))}"
         raise ParameterError(f"{path}: there is no such file{where}")
-    return read_mapping(path)
+    parameters = read_mapping(path)
+    _import(parameters.pop("modules", []), path.parent)
+    dataset = str(parameters.get("dataset", ""))
+    if dataset.endswith((".yaml", ".yml")) and (path.parent / dataset).is_file():
+        parameters["dataset"] = str((path.parent / dataset).resolve())
+    return parameters
+
+
+def _import(modules: Any, folder: Path) -> None:
+    """Import modules by name."""
+    if not isinstance(modules, list) or not all(isinstance(name, str) for name in modules):
+        raise ParameterError(f"modules = {modules!r}: should be a list of names, such as [my_methods]")
+    if modules and str(folder.resolve()) not in sys.path:
+        sys.path.append(str(folder.resolve()))
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ParameterError(
+                f"modules = {modules!r}: {name} cannot be imported ({error}); put {name}.py beside the profile, in "
+                f"{folder.resolve()}"
+            ) from error

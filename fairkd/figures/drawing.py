@@ -30,7 +30,8 @@ _MARKERS = "osD^vPX*<>dph8"
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (7, 3))]
 _WIDTH = 6.0  # inches; a page shows 96 pixels to the inch
 _LINE = 64  # letters that fit across, of 11 points
-_LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5)}
+# From the middle of a name's left edge: clipped by its box, a steep one would begin at the name below.
+_LEADER = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5), "patchA": None}
 
 
 class Words(str):

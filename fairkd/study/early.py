@@ -12,9 +12,11 @@ from fairkd.evaluation.early import Held
 from fairkd.evaluation.tables import exit_layers
 from fairkd.experiment import Experiment, Profiled
 from fairkd.figures import Figure
+from fairkd.parameters import ParameterError
 from fairkd.runs import Run
 from fairkd.study.asked import RECORD, Entries, Record, Seeds, belonging, write_record
 from fairkd.study.grid import check_grid
+from fairkd.training import models
 from fairkd.training.early import early_exit
 
 
@@ -50,9 +52,15 @@ class EarlyStudy(Profiled):
         """The data, loaded; everything that the grid will need is looked at.
 
         Raises:
-            ParameterError, DataError: see `check_grid`.
+            ParameterError, DataError: see `check_grid`; a depth that no answer of these students can have.
         """
-        return check_grid(self.experiment, self.students, self.seeds, ())
+        splits = check_grid(self.experiment, self.students, self.seeds, ())
+        layers = models.check(self.experiment.student(self.students[0]), splits.labels)
+        if self.depths[0] < 1 / layers:
+            raise ParameterError(
+                f"depths = {self.depths}: a student of {layers} layers answers at depths from 1/{layers} on"
+            )
+        return splits
 
     @property
     def middle(self) -> float:

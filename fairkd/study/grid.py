@@ -105,7 +105,8 @@ def run_grid(
 
 def check_grid(experiment: Experiment, students: list[str], seeds: list[int], refits: Iterable[str]) -> Splits:
     """The data of a grid; arguments and errors as of `run_grid`."""
-    splits = check(experiment.vary(students=[*dict.fromkeys(students)]))
+    experiment = experiment.vary(students=[*dict.fromkeys(students)])
+    splits = check(experiment)
     for seed in seeds:
         for given in experiment.vary(seed=seed).compared(students).values():
             models.check(given, splits.labels)

@@ -51,6 +51,7 @@ def last_checkpoint(folder: Path) -> str | None:
                     path.name, folder.name, before, now,
                 )  # fmt: skip
             _forget_what_followed(folder, path)
+            log.info("%s: going on from %s", folder.name, path.name)
             return str(path)
         log.warning("%s of %s: %s; passed over", path.name, folder.name, damaged)
         shutil.rmtree(path)

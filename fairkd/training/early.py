@@ -71,6 +71,7 @@ class EarlyExit:
         self._model.eval()
         config = run.of.config
         self._max_length, self._bf16, self._pooling = config["max_length"], config["bf16"], run.config["pooling"]
+        self._names = ["text", "text_pair"][: len(config["entry"]["text"])]
         self.layers = len(exits) + 1
 
     def __call__(self, texts: Text | Iterable[Text]) -> list[dict[str, Any]]:
@@ -80,18 +81,16 @@ class EarlyExit:
             texts: one text, or many: strings, or, of pairs, {"text": ..., "text_pair": ...}.
 
         Raises:
-            ValueError: something else, or pairs beside single texts.
+            ValueError: something else, such as single texts where the student was trained on pairs.
         """
         given = [texts] if isinstance(texts, str | dict) else list(texts)
         rows = [{"text": text} if isinstance(text, str) else text for text in given]
         if not rows:
             return []
-        names = rows[0].keys() if isinstance(rows[0], dict) else set()
-        wrong = [row for row in rows if not isinstance(row, dict) or row.keys() != names or not _is_text(row)]
-        if wrong or names not in ({"text"}, {"text", "text_pair"}):
-            said = repr((wrong or rows)[0])[:80]
-            raise ValueError(f"{said}: give texts alone, or pairs alone, {{'text': ..., 'text_pair': ...}}")
-        columns = {name: [row[name] for row in rows] for name in names}
+        if wrong := [row for row in rows if not (isinstance(row, dict) and self._takes(row))]:
+            asked = "pairs, {'text': ..., 'text_pair': ...}" if len(self._names) == 2 else "single texts"
+            raise ValueError(f"{repr(wrong[0])[:80]}: the student was trained on {asked}; give it the like")
+        columns = {name: [row[name] for row in rows] for name in self._names}
         tokens = self._tokenizer(**columns, truncation=True, max_length=self._max_length)
         order = sorted(range(len(rows)), key=lambda row: len(tokens["input_ids"][row]))  # batches with little padding
         drawn, answers = draws(len(rows), len(self._exits)), [{}] * len(rows)
@@ -105,6 +104,9 @@ class EarlyExit:
                 answers[row] = {"label": label, "score": float(of_row.max()), "layer": int(layer)}
         return answers
 
+    def _takes(self, row: dict[str, Any]) -> bool:
+        return row.keys() == set(self._names) and all(isinstance(text, str) for text in row.values())
+
     def _pass(self, batch: dict[str, Tensor], drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Layers used (B,) and probabilities (B, C) of one batch."""
         asked = _Asked(self, batch["attention_mask"], drawn)
@@ -116,10 +118,6 @@ class EarlyExit:
             except _Stop:
                 pass
         return asked.used, asked.probs
-
-
-def _is_text(row: dict[str, Any]) -> bool:
-    return all(isinstance(text, str) for text in row.values())
 
 
 class _Asked:

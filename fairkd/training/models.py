@@ -50,7 +50,7 @@ def check(experiment: Experiment, labels: list[str]) -> int:
     else:
         depth = _served(experiment, "student_model", labels).num_hidden_layers
     asked = {"": experiment.aux_layer}
-    asked |= {f"students ({spec}): ": read_student(spec).get("aux_layer") for spec in experiment.students_stated}
+    asked |= {f"students ({spec}): ": read_student(spec).get("aux_layer") for spec in experiment.stands_for}
     for where, layer in asked.items():
         if layer and layer > depth:
             raise ParameterError(f"{where}aux_layer = {layer}: the student has layers 1 to {depth}")

@@ -31,7 +31,8 @@ class Task:
 
     @classmethod
     def prepare(cls, splits: Splits, max_length: int, tokenizer: transformers.PreTrainedTokenizerBase) -> Task:
-        """Tokenise all splits."""
+        """Tokenise all splits; from then on the tokenizer, which is saved beside the model, cuts where training did."""
+        tokenizer.model_max_length = max_length
         frames = {"evaluation": splits.whole_evaluation, "validation": splits.validation}
         held_out = pd.concat([frame.assign(split=name) for name, frame in frames.items()], ignore_index=True)
         train, tokens = (tokenize(frame, splits.entry, tokenizer, max_length) for frame in (splits.train, held_out))

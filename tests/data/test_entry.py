@@ -124,6 +124,12 @@ def test_wrong_options_are_refused_at_once(options, message):
         DataOptions(**options)
 
 
+def test_students_of_one_text_are_asked_of_no_pairs(reviews):
+    label = {"column": "verdict", "names": ["entailment", "neutral", "contradiction"]}
+    with pytest.raises(ParameterError, match=r"'hans' has the texts \['premise', 'hypothesis'\], and 'rev"):
+        reviews(label=label, options={"evaluate_on": ["hans"]})
+
+
 def test_an_entry_is_found_in_the_project_then_where_one_stands(project, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)

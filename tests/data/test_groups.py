@@ -122,6 +122,34 @@ def test_a_rule_in_python_sees_all_columns(reviews, monkeypatch):
         reviews(attribute=attribute)
 
 
+@pytest.mark.parametrize(("labels", "levels"), [(["a", "a, b"], ["c", "b, c"]), (["a", "x"], ["b", "a, b"])])
+def test_names_that_would_be_those_of_two_groups_are_refused(reviews, labels, levels):
+    train = [{"review": f"r{i}", "verdict": labels[i % 2], "genre": levels[i // 2 % 2]} for i in range(8)]
+    with pytest.raises(DataError, match="reviews: 'a, b.*' would be the name of two groups, or of a group and a level"):
+        load(reviews(train=train, test=train, label={"column": "verdict", "names": labels}))
+
+
+def test_groups_of_which_no_row_is_are_said(reviews, caplog):
+    load(reviews())
+    assert not caplog.records
+    load(reviews(attribute={"name": "praise", "words": ["xyzzy"], "in": "review"}))
+    assert caplog.messages == ["reviews: no row is of bad, praise; good, praise"]
+
+
+@pytest.mark.parametrize(("column", "why"), [("nope", "there is no such column"), ("genre", "not every row has")])
+def test_ids_that_are_none_are_said(reviews, caplog, column, why):
+    assert load(reviews(id=column)).train["id"].tolist() == [f"train-{i}" for i in range(16)]
+    assert f"split train, id: {column}: {why}" in caplog.text
+
+
+def test_a_rule_that_fails_or_has_no_name_says_so(reviews, monkeypatch):
+    with pytest.raises(ValueError, match=r"write @register_rule\('name'\) above it"):
+        register_rule(lambda frame: frame["title"])
+    monkeypatch.setitem(RULES, "by title", lambda frame: frame["title"])
+    with pytest.raises(DataError, match="rule 'by title': KeyError: 'title'"):
+        load(reviews(attribute={"name": "title", "rule": "by title"}))
+
+
 def test_a_rule_of_fairkd_is_not_replaced(monkeypatch):
     monkeypatch.setitem(RULES, "shipped", has_negation)
     with pytest.raises(ValueError, match="name = 'shipped': is that of fairkd.data"):

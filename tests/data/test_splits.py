@@ -185,7 +185,12 @@ def test_a_further_set_is_read_beside_the_data_it_is_of(pairs, project):
 def test_a_further_set_merges_classes_by_name(pairs, project, reviews):
     pairs(THREE, THREE)
     classes = {"entailment": "good", "neutral": "bad", "contradiction": "bad"}
-    reviews(classes=classes)
+    verdict = {"column": "verdict", "names": ["bad", "good"]}
+    rows = [
+        {"review": f"r{i}", "of": "a film", "verdict": verdict["names"][i % 2], "genre": ("drama", "western")[i // 2]}
+        for i in range(4)
+    ]
+    reviews(classes=classes, test=rows, text=["review", "of"], label=verdict)
     options = mnli("pairs", evaluate_on=["reviews.yaml"])
     further = load_evaluation("reviews.yaml", options, ["contradiction", "entailment", "neutral"])
     assert further.merge.tolist() == [[1, 0], [0, 1], [1, 0]]

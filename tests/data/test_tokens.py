@@ -35,6 +35,16 @@ def test_tokens_are_made_once_for_the_same_texts_and_tokenizer(splits, tokenizer
     assert set(tokenize(other, splits.entry, tokenizer, 64)["labels"][:]) == {2}
 
 
+def test_texts_that_are_cut_are_counted(splits, tokenizer, caplog):
+    lengths = tokenize(splits.train, splits.entry, tokenizer, 64)["length"][:]
+    assert not caplog.records
+    most = max(lengths) - 1
+    tokenize(splits.train, splits.entry, tokenizer, most)
+    cut = sum(length > most for length in lengths)
+    assert 0 < cut < 240
+    assert caplog.messages == [f"{cut} of 240 rows are longer than max_length = {most} tokens, and cut"]
+
+
 @pytest.mark.parametrize("what", ["code_digests", "versions"])
 def test_other_code_and_versions_have_other_tokens(splits, tokenizer, monkeypatch, what):
     tokenize(splits.train, splits.entry, tokenizer, 64)

@@ -82,6 +82,8 @@ def test_the_command_makes_the_run_that_was_planned(small, project, capsys):
     ("given", "said"),
     [
         (["-p", "beta"], "expected name=value"),
+        (["-p", "data=@x"], "'@x' is no value; quote it"),
+        (["-p", "student=kd", "-p", "dataset=none.yaml"], "dataset = 'none.yaml': there is no such file"),
         (["-p", "method=kd", "-p", "beta=2"], "beta"),
         (["-p", "learning_rate=5e-5", "-p", "batch_size=0"], "batch_size"),
         (["--profile", "demoo"], "demo"),

@@ -66,7 +66,10 @@ def test_at_full_depth_it_is_the_students_pipeline(student):
     given = pairs(experiment, run.table("predictions")["id"])
     found = early_exit(run, "entropy", depth=1.0)(given)
     plain = pipeline("text-classification", model=str(run.model_folder), device="cpu")
-    theirs = [plain(one) for one in given]
+    given.append({"text": "some nurse sleeps " * 99, "text_pair": "a nurse sleeps"})
+    found += early_exit(run, "entropy", depth=1.0)(given[-1])
+    assert plain.tokenizer.model_max_length == experiment.max_length
+    theirs = [plain(one, truncation=True) for one in given]
     assert {one["layer"] for one in found} == {4}
     assert [one["label"] for one in found] == [one["label"] for one in theirs]
     np.testing.assert_allclose([one["score"] for one in found], [one["score"] for one in theirs], atol=1e-5)
@@ -74,12 +77,15 @@ def test_at_full_depth_it_is_the_students_pipeline(student):
 
 def test_one_text_is_asked_as_many_are(student):
     answer = early_exit(student[0], "margin", depth=0.5)
-    assert answer("some nurse sleeps") == answer(["some nurse sleeps"]) == answer({"text": "some nurse sleeps"})
-    assert answer([]) == []
-    pair = {"text": "some nurse sleeps", "text_pair": "a nurse sleeps"}
-    for wrong in (3, ["a", 3], ["a", pair], {"txt": "a"}, [None], {"text": ["a"]}, {"text": "a", "text_pair": None}):
-        with pytest.raises((ValueError, TypeError), match="texts alone, or pairs alone|not iterable"):
+    pair = {"text_pair": "a nurse sleeps", "text": "some nurse sleeps"}
+    assert answer(pair) == answer([pair]) and answer([]) == []
+    for wrong in (3, "a", [pair, "a"], [pair, 3], {"txt": "a"}, [None], {"text": "a"}, pair | {"text_pair": None}):
+        with pytest.raises((ValueError, TypeError), match="the student was trained on pairs, {'text': .*|not iterable"):
             answer(wrong)
+    answer._names = ["text"]  # as of a data set with one text
+    assert answer("some nurse sleeps") == answer(["some nurse sleeps"]) == answer({"text": "some nurse sleeps"})
+    with pytest.raises(ValueError, match="the student was trained on single texts"):
+        answer(pair)
 
 
 @pytest.mark.parametrize("size", [0, -1])
@@ -115,7 +121,7 @@ def test_what_cannot_answer_early_says_why(student):
     with pytest.raises(ValueError, match="has no exits; give the run that fairkd.distil"):
         early_exit(fine_tune(experiment))
     dense = distil(experiment.vary(finished_exits={"posterior": "dense"}))
-    assert early_exit(dense, "margin")("some nurse sleeps")[0]["label"] in LABELS
+    assert early_exit(dense, "margin")({"text": "some nurse sleeps", "text_pair": "a nurse"})[0]["label"] in LABELS
     with pytest.raises(ValueError, match="runs keep no posterior = 'dense'; choose kronecker"):
         early_exit(dense, "laplace_margin")
     with pytest.raises(ValueError, match="no validation rows .*validation_examples above 0"):
@@ -131,7 +137,7 @@ def test_rows_leave_a_batch_of_every_family_without_a_change_to_the_others(famil
     weights = torch.randn(depth - 1, 3, width, generator=torch.Generator().manual_seed(0))
     run = SimpleNamespace(
         model_folder=folder,
-        of=SimpleNamespace(config={"max_length": 96, "bf16": False}),
+        of=SimpleNamespace(config={"max_length": 96, "bf16": False, "entry": {"text": ["premise", "hypothesis"]}}),
         config={"pooling": "mean"},
     )
     exits = [lambda phi, w=w: (phi @ w.T).softmax(-1) for w in weights]

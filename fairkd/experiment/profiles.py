@@ -39,8 +39,8 @@ def profile_parameters(profile: str, changes: dict[str, Any]) -> dict[str, Any]:
 def read_profile(path: Path) -> dict[str, Any]:
     """The parameters of a profile's file.
 
-    A `dataset` that is a file beside it is taken from there. Its `modules`, code of the user's own that registers what
-    the profile names, are imported: from beside it, or from where Python finds them.
+    A `dataset` that is a file beside it, and not in the project's folder, is taken from there. Its `modules`, code of
+    the user's own that registers what the profile names, are imported: from beside it, or from where Python finds them.
 
     Raises:
         ParameterError: there is no such file, it cannot be read, or it holds something else; a module that is not to be
@@ -54,8 +54,9 @@ def read_profile(path: Path) -> dict[str, Any]:
     parameters = read_mapping(path)
     _import(parameters.pop("modules", []), path.parent)
     dataset = str(parameters.get("dataset", ""))
-    if dataset.endswith((".yaml", ".yml")) and (path.parent / dataset).is_file():
-        parameters["dataset"] = str((path.parent / dataset).resolve())
+    beside = path.parent.resolve() / dataset
+    if dataset.endswith((".yaml", ".yml")) and beside.is_file() and not (runs.root() / dataset).is_file():
+        parameters["dataset"] = str(beside)
     return parameters
 
 

@@ -11,6 +11,7 @@ from fairkd import METHODS, Experiment, ParameterError
 from fairkd.__main__ import main, parameter_table
 from fairkd.experiment import read_student
 from fairkd.parameters import nearest
+from fairkd.study.grid import Study
 
 ROOT = Path(__file__).parents[1]
 
@@ -337,6 +338,10 @@ def test_a_profile_names_modules_and_a_data_set_beside_it(tmp_path, monkeypatch)
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit, match="beta = 1: mine .*do not read it"):
             main(["train", "--profile", "mine.yaml", "-p", "student=mine@3", "-p", "beta=1"])
+        del METHODS["mine"], sys.modules["mine_methods"]  # as in a process that has not read the profile yet
+        assert Study.of({"profile": "mine.yaml", "methods": ["mine@2"]}).methods == ["mine@2"]
+        del METHODS["mine"], sys.modules["mine_methods"]
+        assert Study(profile="mine.yaml", methods=["mine@2"]).methods == ["mine@2"]
     finally:
         del METHODS["mine"], sys.modules["mine_methods"]
     for modules, said in (("[gone]", "gone cannot be imported .*put gone.py beside"), ("gone", "should be a list")):

@@ -1,8 +1,9 @@
 """Parameters of a notebook that has a profile beside its own."""
 
+from contextlib import suppress
 from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fairkd.experiment.experiment import Experiment
 from fairkd.experiment.parts import own_names
@@ -16,6 +17,14 @@ class Profiled(Parameters):
     profile: str = Field("demo", description="file of params/ without .yaml, or the path of one")
     changes: dict[str, Any] = Field({}, description="parameters of the profile to change")
 
+    @field_validator("profile")
+    @classmethod
+    def _read(cls, profile: str) -> str:
+        """Import the profile's modules, which register what other fields name; `experiment` tells what is wrong."""
+        with suppress(ParameterError):
+            profile_parameters(profile, {})
+        return profile
+
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> Self:
         """The parameters of a notebook, as `Experiment.from_notebook`; what is not among them changes the profile."""
@@ -25,6 +34,7 @@ class Profiled(Parameters):
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
         """The parameters `values`; what is not among those of this class changes the profile."""
+        profile_parameters(values.get("profile", cls.model_fields["profile"].default), {})  # its modules name some
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         further = {name: value for name, value in values.items() if name not in cls.model_fields}
         known = cls.model_fields.keys() | Experiment.model_fields.keys() | own_names()

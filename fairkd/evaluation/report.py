@@ -36,7 +36,7 @@ def group_report(
 
     Raises:
         KeyError: the model or a column is not in the table.
-        ValueError: the table is empty.
+        ValueError: the table is empty; confidence is not between 0 and 1.
     """
     scores = Scores.of([predictions], model, attribute, n_boot, seed)
     report = _of_one_run(scores.report(confidence))
@@ -59,7 +59,7 @@ def paired_difference(
         Columns value, low, high; rows as in `group_accuracy`. Each table has its own worst group, taken as found.
 
     Raises:
-        ValueError: the two tables do not hold the same examples.
+        ValueError: the two tables do not hold the same examples; confidence is not between 0 and 1.
     """
     if set(predictions["id"]) != set(baseline["id"]):
         raise ValueError("predictions and baseline hold different examples: compare runs on the same evaluation split")

@@ -79,6 +79,7 @@ class Scores:
 
     def report(self, confidence: float) -> pd.DataFrame:
         """Columns value, low, high: means over seeds."""
+        _check_level(confidence)
         mean, seeds, n_seeds = self.runs.mean(axis=1), self._seeds(self.runs), len(self.correct)
         shares, groups = list(self.weights), self.groups
         n_rows = pd.Series(effective_rows(self.correct, self._unit.to_numpy().T, mean[shares].to_numpy()), shares)
@@ -110,6 +111,7 @@ class Scores:
 
     def minus(self, other: "Scores", confidence: float) -> pd.DataFrame:
         """Columns value, low, high, p: means over seeds minus those of `other`, paired in rows and in seeds."""
+        _check_level(confidence)
         apart = self.runs - other.runs
         (ours, n_ours), (theirs, n_theirs) = self._influence, other._influence
         rows, n_rows = ((ours - theirs) ** 2).sum(axis=1, skipna=False), np.minimum(n_ours, n_theirs)
@@ -162,6 +164,11 @@ def _resamples(predictions: pd.DataFrame, n_boot: int, seed: int) -> np.ndarray:
         drawn = rng.integers(size, size=(n_boot, size)) + np.arange(n_boot)[:, None] * size
         counts[:, rows] = np.bincount(drawn.ravel(), minlength=n_boot * size).reshape(n_boot, size)
     return counts
+
+
+def _check_level(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}; it must lie between 0 and 1, such as 0.95")
 
 
 def _nll(counts: np.ndarray, probs: np.ndarray, labels: np.ndarray, importance: np.ndarray) -> np.ndarray:

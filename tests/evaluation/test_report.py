@@ -231,6 +231,9 @@ def test_a_paired_difference_is_zero_with_itself_and_narrower_than_two_intervals
     assert widths[0] < 0.5 * widths[1]
     with pytest.raises(ValueError, match="different examples"):
         paired_difference(one, two.iloc[1:])
+    for ask in (lambda: group_report(one, confidence=95), lambda: paired_difference(one, two, confidence=0.0)):
+        with pytest.raises(ValueError, match=r"confidence is (95|0.0); it must lie between 0 and 1"):
+            ask()
 
 
 def test_a_table_tells_its_attribute_where_none_is_given():

@@ -25,8 +25,8 @@ from fairkd.training import check, distil, evaluate_on, fine_tune, student_run, 
 from fairkd.training.early import early_exit
 from fairkd.weighting import (
     METHODS,
+    ByExit,
     Method,
-    Refitted,
     confidence_margin,
     distillation_loss,
     instance_weights,
@@ -47,7 +47,7 @@ __all__ = [
     "MissingRunError",
     "ParameterError",
     "Posterior",
-    "Refitted",
+    "ByExit",
     "Run",
     "check",
     "confidence_margin",

@@ -317,7 +317,7 @@ MINE = """
 import fairkd
 
 @fairkd.register
-class Mine(fairkd.weighting.Refitted):
+class Mine(fairkd.weighting.ByExit):
     name = "mine"
 
     def weights(self, features, labels, exits):

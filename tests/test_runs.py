@@ -340,7 +340,7 @@ def test_what_counts_is_what_was_loaded_until_it_is_loaded_again(project, monkey
 import fairkd
 
 @fairkd.weighting.register
-class Weigher(fairkd.weighting.Refitted):
+class Weigher(fairkd.weighting.ByExit):
     name = "weigher"
 
     def weights(self, features, labels, exits, factor=1):

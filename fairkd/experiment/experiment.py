@@ -25,7 +25,7 @@ from fairkd.parameters import (
     parameter,
     stated,
 )
-from fairkd.weighting import METHODS, Asked, Early, Method, ReadsExit, Rereads, Weighted
+from fairkd.weighting import METHODS, ByEarlyModel, InRefit, Method, ReadsExit, Rereads, Weighted
 
 # What decides the result of whom; `report_to`, `finished_exits` and `students` decide no training.
 _TEACHER = {"teacher_model", "teacher_epochs", "teacher_learning_rate", "teacher_weight_decay", "teacher_seed"}
@@ -171,7 +171,7 @@ class Experiment(DataOptions, ExitOptions):
             raise ParameterError(
                 f"refit_on = 'validation': {method.name} needs validation_examples above 0, or refit_on = 'training'"
             )
-        if isinstance(method, Asked) and method.towards_old and method.head_prior_precision == "evidence":
+        if isinstance(method, InRefit) and method.towards_old and method.head_prior_precision == "evidence":
             raise ParameterError(
                 f"head_prior_precision = 'evidence': the evidence is of a prior around 0, and {method.name} pulls the "
                 "last layer towards the one it was; state a number"
@@ -388,7 +388,7 @@ class Experiment(DataOptions, ExitOptions):
 
     def early(self) -> "Experiment":
         """The early model of a method that has one, a student itself: the labels alone, for a few epochs."""
-        if not isinstance(self._weighting, Early):
+        if not isinstance(self._weighting, ByEarlyModel):
             raise ValueError(f"{self.method} has no early model")
         return self.vary(method="erm", student_epochs=self._weighting.early_epochs, kept_epoch="last epoch")
 

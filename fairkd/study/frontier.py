@@ -20,7 +20,7 @@ from fairkd.training import models
 from fairkd.training.arithmetic import arithmetic
 from fairkd.training.refit import Finished, exit_logits, given_weights, refitted_head
 from fairkd.training.student import student_name, train_student
-from fairkd.weighting import METHODS, Early, Lifted
+from fairkd.weighting import METHODS, ByEarlyModel, Lifted
 from fairkd.weighting.dedier import MarginWeighted
 from fairkd.weighting.method import Method, ReadsExit
 
@@ -119,7 +119,7 @@ def _exit_right(experiment: Experiment, student: Finished) -> pd.Series:
 def _weights(experiment: Experiment, student: Finished, name: str) -> Callable[[float], Tensor]:
     """Setting -> (N,) weights as the method gives them; what is the same at all settings is computed once."""
     method = experiment.weighting
-    early = train_student(experiment.early(), splits=student.splits) if isinstance(method, Early) else None
+    early = train_student(experiment.early(), splits=student.splits) if isinstance(method, ByEarlyModel) else None
 
     def given(**changes: float) -> Tensor:
         return given_weights(experiment.vary(**changes), student, early, "train")

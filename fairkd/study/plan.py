@@ -22,7 +22,7 @@ from fairkd.training import (
     teacher_name,
     train_student,
 )
-from fairkd.weighting import Early
+from fairkd.weighting import ByEarlyModel
 
 # What `fairkd train` makes: a student, or one of the runs that it is made of.
 Part = Literal["student", "teacher", "early", "base"]
@@ -65,7 +65,7 @@ def make(experiment: Experiment, part: Part = "student", *, exits: bool = True) 
     """
     if part == "teacher":
         return fine_tune(experiment)
-    if part == "early" and isinstance(experiment.weighting, Early):
+    if part == "early" and isinstance(experiment.weighting, ByEarlyModel):
         return train_student(experiment.early())
     if part == "early" or (part == "base" and not experiment.weighting.refits_head):
         raise ParameterError(f"part {part}: a student of {experiment.method} is made without one")
@@ -85,7 +85,7 @@ def plan(experiment: Experiment, grid: Iterable[tuple[str, int]], *, exits: bool
     for spec, seed in grid:
         given = experiment.vary(seed=seed).student(spec)
         parts: dict[Part, str] = {"teacher": teacher_name(given)}
-        if isinstance(given.weighting, Early):
+        if isinstance(given.weighting, ByEarlyModel):
             parts["early"] = student_name(given.early())
         if given.weighting.refits_head:
             parts["base"] = student_run(given.base())

@@ -19,7 +19,7 @@ from fairkd.exits.design import feature_norm
 from fairkd.experiment import Experiment
 from fairkd.training.reading import reading
 from fairkd.training.task import Task
-from fairkd.weighting import Adjustment, Early, Lifted, Online, Rereads, usable
+from fairkd.weighting import Adjustment, ByEarlyModel, ByGroupLoss, Lifted, Rereads, usable
 
 log = logging.getLogger("fairkd")
 
@@ -196,12 +196,12 @@ class Reweighting(_EveryInstance):
         """Weigh the instances of `trainer`; `early_probs` (N, C) are the early model's, if the method has one."""
         super().__init__(trainer, task, experiment, folder)
         self.early_probs, self.given = early_probs, torch.ones(len(task.train))
-        if isinstance(self.method, Online):
+        if isinstance(self.method, ByGroupLoss):
             trainer.online = self.method.start(task.groups).to(trainer.args.device)
 
     def begin(self) -> None:
         """See `_EveryInstance.begin`."""
-        if isinstance(self.method, Early):
+        if isinstance(self.method, ByEarlyModel):
             given = self.method.weights(self.early_probs, self.task.labels)
             self._store(0, usable(self.method, given, len(self.task.train)))
 
@@ -212,7 +212,7 @@ class Reweighting(_EveryInstance):
     def on_epoch_end(self, args, state, control, model, **kwargs):
         """Reweigh, unless no epoch follows that would use the weights."""
         epoch = round(state.epoch)
-        if isinstance(self.method, Online):
+        if isinstance(self.method, ByGroupLoss):
             self._store(epoch, self.trainer.online.instance_weights.cpu())
         if self.due(epoch, args):
             self._store(epoch, ranks.told(lambda: self._fresh(model, epoch)))

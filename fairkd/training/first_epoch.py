@@ -14,7 +14,7 @@ from fairkd import files, ranks, runs
 from fairkd.experiment import Experiment
 from fairkd.training.callbacks import EpochResults, Rereading, Reweighting
 from fairkd.training.checkpoints import last_checkpoint, write_manifest
-from fairkd.weighting import Distilled, Early, Online
+from fairkd.weighting import ByEarlyModel, ByGroupLoss, Distilled
 
 log = logging.getLogger("fairkd")
 
@@ -26,7 +26,7 @@ def plain(experiment: Experiment) -> Experiment | None:
     processes, each of which has random numbers of its own.
     """
     method = experiment.weighting
-    if not isinstance(method, Distilled) or not method.uses_teacher or isinstance(method, Early | Online):
+    if not isinstance(method, Distilled) or not method.uses_teacher or isinstance(method, ByEarlyModel | ByGroupLoss):
         return None
     if experiment.student_epochs == 1 or ranks.count() > 1:
         return None

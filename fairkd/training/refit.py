@@ -26,7 +26,7 @@ from fairkd.training.features import head_inputs
 from fairkd.training.reading import reading
 from fairkd.training.student import student_identity, train_probabilities, train_student
 from fairkd.training.teacher import history_table, teacher_run
-from fairkd.weighting import Asked, Early, Refitted, Seen, usable
+from fairkd.weighting import ByEarlyModel, ByExit, InRefit, Seen, usable
 
 log = logging.getLogger("fairkd")
 
@@ -43,7 +43,7 @@ def refit_student(experiment: Experiment, *, splits: Splits) -> Run:
     """
     base = train_student(experiment.base(), splits=splits)
     method = experiment.weighting
-    early = train_student(experiment.early(), splits=splits) if isinstance(method, Early) else None
+    early = train_student(experiment.early(), splits=splits) if isinstance(method, ByEarlyModel) else None
 
     def compute(folder: Path) -> None:
         log.info("refitting the last layer of %s, method %s", base.folder.name, experiment.method)
@@ -155,9 +155,9 @@ def given_weights(experiment: Experiment, student: Finished, early: Run | None, 
 
 def _weights(experiment: Experiment, student: Finished, early: Run | None, rows: str, labels: Tensor) -> Tensor:
     method, splits = experiment.weighting, student.splits
-    if isinstance(method, Early):
+    if isinstance(method, ByEarlyModel):
         return method.weights(train_probabilities(early, splits, experiment), labels)
-    if isinstance(method, Refitted):
+    if isinstance(method, ByExit):
         return method.weights(student.read(rows), labels, experiment.exits(len(splits.labels)))
     groups = torch.tensor(splits.frames[rows]["group"].cat.codes.to_numpy(dtype="int64"))
     importance = torch.tensor(importance_of(splits.frames[rows]))
@@ -182,7 +182,7 @@ def refitted_head(experiment: Experiment, student: Finished, rows: str, weights:
     n_classes, tau = len(splits.labels), method.head_prior_precision
     if tau == "evidence":  # of as many rows as there are: weights of 2 would be a second observation of each
         return select_prior_precision(inputs, labels, n_classes, weights=weights / weights.mean())[0]
-    old = student.head if isinstance(method, Asked) and method.towards_old else None
+    old = student.head if isinstance(method, InRefit) and method.towards_old else None
     return LinearExit.fit(inputs, labels, tau, n_classes, weights=weights, towards=old)
 
 

@@ -31,7 +31,7 @@ from fairkd.training.teacher import (
     teacher_name,
     write_training,
 )
-from fairkd.weighting import Debiased, Early
+from fairkd.weighting import ByEarlyModel, Debiased
 
 log = logging.getLogger("fairkd")
 
@@ -61,7 +61,7 @@ def train_student(
     splits = check(experiment) if splits is None else splits
     method = experiment.weighting
     teacher = fine_tune(experiment, splits=splits) if method.uses_teacher else None
-    early = train_student(experiment.early(), splits=splits) if isinstance(method, Early) else None
+    early = train_student(experiment.early(), splits=splits) if isinstance(method, ByEarlyModel) else None
 
     def compute(folder: Path) -> None:
         log.info("no student with these parameters yet: training, method %s", experiment.method)
@@ -114,7 +114,7 @@ def student_identity(experiment: Experiment) -> dict[str, Any]:
     of = {}
     if method.uses_teacher:
         of["teacher"] = teacher_name(experiment)
-    if isinstance(method, Early):
+    if isinstance(method, ByEarlyModel):
         of["early"] = student_name(experiment.early())
     if method.refits_head:
         of["refit of"] = student_name(experiment.base())

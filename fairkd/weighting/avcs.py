@@ -116,7 +116,7 @@ class Avcs(MarginWeighted):
         return list(range(1, self.aux_layer + 1))
 
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """See `Refitted.weights`."""
+        """See `ByExit.weights`."""
         thresholds, logits = thresholds_and_logits(
             lambda phi, y: exits.head(phi, y).logits, features, labels, self.delta, exits.seed
         )

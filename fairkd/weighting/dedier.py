@@ -14,10 +14,10 @@ from torch import Tensor
 from fairkd.exits import Exits, HeadPosterior
 from fairkd.parameters import parameter
 from fairkd.weighting.margins import confidence_margin, instance_weights, label_weights, linear_weights
-from fairkd.weighting.method import Refitted, register
+from fairkd.weighting.method import ByExit, register
 
 
-class MarginWeighted(Refitted):
+class MarginWeighted(ByExit):
     """Weights exp(beta cm^alpha), cm how sure one is that an instance is wrong (Tiwari et al. 2023, equation 2)."""
 
     alpha: float = parameter(0.2, "exponent of the margin", "DEDIER's preset for MultiNLI", ge=0, le=10)
@@ -27,7 +27,7 @@ class MarginWeighted(Refitted):
     )
 
 
-class Lasting(Refitted):
+class Lasting(ByExit):
     """Weights of an exit's errors, of which one may last once the exit is right: its fresh weight is 1."""
 
     reads_if = {"stale_weights": ("place", ("training",))}
@@ -35,7 +35,7 @@ class Lasting(Refitted):
     stale_weights: bool = parameter(False, "an instance once wrong keeps its weight", "true: DEDIER's released code")
 
     def merged(self, previous: Tensor, fresh: Tensor) -> Tensor:
-        """See `Refitted.merged`."""
+        """See `ByExit.merged`."""
         return torch.where(fresh == 1, previous, fresh) if self.stale_weights else fresh
 
 
@@ -74,21 +74,21 @@ class Dedier(ExitWeighted):
     signal: Literal["margin", "top_probability"] = parameter("margin", "confidence of the exit in the weight", "DEDIER")
 
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """See `Refitted.weights`."""
+        """See `ByExit.weights`."""
         [phi] = features.values()
         probs = exits.head(phi, labels).logits(phi).softmax(-1)
         return self.lift(probs, labels, probs.amax(1) if self.signal == "top_probability" else None)
 
 
 @register
-class SelfDebias(Refitted):
+class SelfDebias(ByExit):
     """Weights 1 - p_y, p the reader's MAP softmax (Utama et al. 2020)."""
 
     name = "selfdebias"
     description = "the more the exit gives the label, the less it weighs (Utama et al. 2020)"
 
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """See `Refitted.weights`."""
+        """See `ByExit.weights`."""
         [phi] = features.values()
         return label_weights(exits.head(phi, labels).logits(phi).softmax(-1), labels, 1.0)
 
@@ -105,7 +105,7 @@ class Laplace(ExitWeighted):
     )
 
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """See `Refitted.weights`."""
+        """See `ByExit.weights`."""
         [phi] = features.values()
         posterior = exits.uncertain(exits.head(phi, labels), phi, labels)
         probs = posterior.probabilities(phi)
@@ -120,7 +120,7 @@ class Tempered(ExitWeighted):
     description = "control: MAP softmax tempered to the mean margin of the Laplace predictive"
 
     def weights(self, features: dict[int, Tensor], labels: Tensor, exits: Exits) -> Tensor:
-        """See `Refitted.weights`."""
+        """See `ByExit.weights`."""
         [phi] = features.values()
         head = exits.head(phi, labels)
         target = confidence_margin(exits.uncertain(head, phi, labels).probabilities(phi)).mean().item()

@@ -4,11 +4,11 @@ from torch import Tensor
 
 from fairkd.parameters import parameter
 from fairkd.weighting.group_weights import GroupWeights
-from fairkd.weighting.method import Online, register
+from fairkd.weighting.method import ByGroupLoss, register
 
 
 @register
-class GroupDro(Online):
+class GroupDro(ByGroupLoss):
     """Group weights that rise with the group's loss (algorithm 1)."""
 
     name = "group_dro"
@@ -17,5 +17,5 @@ class GroupDro(Online):
     group_step_size: float = parameter(0.01, "eta of the group weights", "Sagawa et al. 2020", gt=0, le=10)
 
     def start(self, groups: Tensor) -> GroupWeights:
-        """See `Online.start`."""
+        """See `ByGroupLoss.start`."""
         return GroupWeights(groups, self.group_step_size)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from fairkd.parameters import Epochs, parameter
-from fairkd.weighting.method import Early, register
+from fairkd.weighting.method import ByEarlyModel, register
 
 
 @register
-class Jtt(Early):
+class Jtt(ByEarlyModel):
     """The errors of an early model weigh `jtt_factor`, all others 1."""
 
     name = "jtt"
@@ -23,5 +23,5 @@ class Jtt(Early):
         return self.jtt_epochs
 
     def weights(self, probs: Tensor, labels: Tensor) -> Tensor:
-        """See `Early.weights`."""
+        """See `ByEarlyModel.weights`."""
         return torch.where(probs.argmax(1) != labels, self.jtt_factor, 1.0)

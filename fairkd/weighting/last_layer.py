@@ -10,23 +10,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from fairkd.parameters import Fraction, Precision, parameter
-from fairkd.weighting.method import Asked, ReadsExit, Rows, Seen, register
+from fairkd.weighting.method import InRefit, ReadsExit, Rows, Seen, register
 
 
 @register
-class Refit(Asked):
+class Refit(InRefit):
     """Every row of the population alike: the control of all other refits."""
 
     name = "refit"
     description = "last layer refitted, every row alike (control)"
 
     def weights(self, seen: Seen) -> Tensor:
-        """See `Asked.weights`."""
+        """See `InRefit.weights`."""
         return seen.importance
 
 
 @register
-class Dfr(Asked):
+class Dfr(InRefit):
     """Rows weigh N / (G N_g), G groups of N_g rows: each group as a whole alike (deep feature reweighting)."""
 
     name = "dfr"
@@ -34,13 +34,13 @@ class Dfr(Asked):
     reads_groups = True
 
     def weights(self, seen: Seen) -> Tensor:
-        """See `Asked.weights`."""
+        """See `InRefit.weights`."""
         _, group, counts = seen.groups.unique(return_inverse=True, return_counts=True)
         return len(group) / len(counts) / counts[group]
 
 
 @register
-class Afr(Asked):
+class Afr(InRefit):
     """Held-out rows weigh exp(-gamma p_y) / N_y, near the old last layer (automatic feature reweighting).
 
     N_y is the number of rows of the label, each counted by its importance; with mean 1, as Qiu et al. 2023 have it up
@@ -60,14 +60,14 @@ class Afr(Asked):
     gamma: float = parameter(4.0, "how fast the weight falls with the label's probability", "4 .. 20", ge=0, le=100)
 
     def weights(self, seen: Seen) -> Tensor:
-        """See `Asked.weights`."""
+        """See `InRefit.weights`."""
         lifted = (-self.gamma * seen.probs.gather(1, seen.labels[:, None]).squeeze(1)).exp()
         balanced = lifted * _by_class(seen.labels, seen.importance)
         return balanced / balanced.mean()
 
 
 @register
-class Self(ReadsExit, Asked):
+class Self(ReadsExit, InRefit):
     """The held-out rows on which exit and last layer disagree most, by KL(head || exit); all others weigh 0.
 
     Of the n rows kept, of C classes, those of class y weigh n / (C n_y), as LaBonte et al. 2023 balance what they
@@ -82,7 +82,7 @@ class Self(ReadsExit, Asked):
     share: Fraction = parameter(0.1, "share of the rows that the last layer is refitted on")
 
     def weights(self, seen: Seen) -> Tensor:
-        """See `Asked.weights`."""
+        """See `InRefit.weights`."""
         tiny = torch.finfo(seen.exit_probs.dtype).tiny  # of a probability that underflows, the log would be none
         apart = functional.kl_div(seen.exit_probs.clamp(min=tiny).log(), seen.probs, reduction="none").sum(1)
         order = apart.argsort(descending=True)

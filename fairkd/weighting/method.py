@@ -1,10 +1,10 @@
 """What a weighting method is: a row of the comparison, its hyper-parameters as fields, its rule as a function.
 
-A method weighs the instances by what it sees, or not at all: `Refitted` by the features of the student's layers, after
-an epoch; `Early` by the probabilities of an early model, before the first; `Online` by the losses of the batch, at
-every step; `Asked` by what a finished student says, in a refit of its last layer. `Refitted` and `Early` may act there
-too, see `Lifted.place`. `Debiased` changes what an instance's loss is, by what an exit says of it, and weighs nothing.
-Subclass one of them and `register` it.
+A method weighs the instances by what it sees, or not at all: `ByExit` by the features of the student's layers, after
+an epoch; `ByEarlyModel` by the probabilities of an early model, before the first; `ByGroupLoss` by the losses of the
+batch, at every step; `InRefit` by what a finished student says, in a refit of its last layer. `ByExit` and
+`ByEarlyModel` may act there too, see `Lifted.place`. `Debiased` changes what an instance's loss is, by what an exit
+says of it, and weighs nothing. Subclass one of them and `register` it.
 """
 
 from abc import abstractmethod
@@ -198,7 +198,7 @@ class Rereads(ReadsExit):
         return epoch >= self.warm_start_epochs and (epoch - self.warm_start_epochs) % self.reweight_every == 0
 
 
-class Refitted(Rereads, Lifted):
+class ByExit(Rereads, Lifted):
     """A method that weighs anew after epochs, from what exits read of the student as it is."""
 
     reads_if = dict.fromkeys(("warm_start_epochs", "reweight_every"), ("place", ("training",)))
@@ -235,7 +235,7 @@ class Debiased(Rereads, Distilled):
         """The reader's probabilities (N, C), labels (N,) -> what they change in the loss."""
 
 
-class Early(Lifted):
+class ByEarlyModel(Lifted):
     """A method that weighs once, by an early model of the labels alone."""
 
     @property
@@ -270,7 +270,7 @@ class Seen(NamedTuple):
     exit_probs: Tensor | None = None
 
 
-class Asked(Lifted):
+class InRefit(Lifted):
     """A method that weighs the rows on which a finished student's last layer is fitted anew.
 
     One that reads no groups weighs each row as often as it stands for one of the population, see `Seen`.
@@ -294,7 +294,7 @@ class Asked(Lifted):
         """(N,) weights of the rows."""
 
 
-class Online(Weighted):
+class ByGroupLoss(Weighted):
     """A method whose weights belong to groups and move at every step."""
 
     reads_groups: ClassVar[bool] = True

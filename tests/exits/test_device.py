@@ -8,7 +8,7 @@ from fairkd import KroneckerLaplace, LinearExit, distillation_loss, instance_wei
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
 from fairkd.exits.dense import DenseLaplace
 from fairkd.exits.laplace import select_prior_precision
-from fairkd.weighting import METHODS, Asked, Debiased, Early, Online, Refitted, Seen
+from fairkd.weighting import METHODS, ByEarlyModel, ByExit, ByGroupLoss, Debiased, InRefit, Seen
 from fairkd.weighting.loss import distillation_terms
 from tests.elsewhere import ELSEWHERE, elsewhere
 
@@ -51,15 +51,15 @@ def weights_of_every_method(layers, labels, groups, weights, logits):
     exits = Exits(options=ExitOptions(exit_hidden=[5]), posterior=POSTERIORS["kronecker"](), n_classes=C)
     for kind in METHODS.values():
         method = kind(aux_layer=2) if "aux_layer" in kind.model_fields else kind()
-        if isinstance(method, Refitted):
+        if isinstance(method, ByExit):
             made.append(method.weights({layer: layers[layer] for layer in method.layers}, labels, exits))
-        elif isinstance(method, Early):
+        elif isinstance(method, ByEarlyModel):
             made.append(method.weights(probs, labels))
-        elif isinstance(method, Asked):
+        elif isinstance(method, InRefit):
             made.append(
                 method.weights(Seen(labels, groups, torch.ones_like(probs[:, 0]), probs, layers[1][:, :C].softmax(-1)))
             )
-        elif isinstance(method, Online):
+        elif isinstance(method, ByGroupLoss):
             made.append(method.start(groups).step(weights, torch.arange(0, N).to(labels)))
         elif isinstance(method, Debiased):
             adjusted = method.adjustment(probs, labels)

@@ -20,7 +20,7 @@ from fairkd.training import callbacks, features, models, trainer
 from fairkd.training.refit import refit_student
 from fairkd.training.student import student_name, train_student
 from fairkd.training.task import Task
-from fairkd.weighting import METHODS, Refitted
+from fairkd.weighting import METHODS, ByExit
 
 ENTRY = """
 source: learnable
@@ -290,7 +290,7 @@ def test_every_parameter_that_a_method_reads_changes_its_result_alone(going_on, 
 
 
 METHOD = """
-class Mine(Refitted):
+class Mine(ByExit):
     name = "mine"
 
     def weights(self, features, labels, exits):
@@ -312,7 +312,7 @@ def test_method_data_or_version_changed_within_a_process_is_a_new_run_that_says_
         rows(96, seed, 0.9, 0.08).to_csv(project / "learnable" / "train.csv", index=False)
 
     def define(lift):
-        namespace = {"__name__": "__main__", "Refitted": Refitted, "torch": torch}
+        namespace = {"__name__": "__main__", "ByExit": ByExit, "torch": torch}
         exec(METHOD.format(lift), namespace)
         monkeypatch.setitem(METHODS, "mine", namespace["Mine"])
 

@@ -13,7 +13,18 @@ from scipy.stats import dirichlet
 from fairkd.exits import POSTERIORS, ExitOptions, Exits
 from fairkd.exits.hidden import HiddenLayers
 from fairkd.parameters import ParameterError
-from fairkd.weighting import METHODS, Asked, Early, Method, Online, Refitted, avcs, confidence_margin, register, usable
+from fairkd.weighting import (
+    METHODS,
+    ByEarlyModel,
+    ByExit,
+    ByGroupLoss,
+    InRefit,
+    Method,
+    avcs,
+    confidence_margin,
+    register,
+    usable,
+)
 from fairkd.weighting.dedier import confidence, matched_temperature
 from fairkd.weighting.group_weights import GroupWeights
 
@@ -49,7 +60,7 @@ def weights_of(name, features, labels, given=DEMO, **own):
 
 
 def test_every_method_that_refits_is_tested_here():
-    assert sorted(REFITTED) == sorted(name for name, method in METHODS.items() if issubclass(method, Refitted))
+    assert sorted(REFITTED) == sorted(name for name, method in METHODS.items() if issubclass(method, ByExit))
 
 
 @pytest.mark.parametrize(
@@ -96,8 +107,10 @@ def test_what_a_method_is():
     # whose weights of what is right are no 1, by which one that lasts would be told
     assert "stale_weights" not in METHODS["avcs"].model_fields
     assert METHODS["avcs"](aux_layer=3).layers == [1, 2, 3] and METHODS["dedier"](aux_layer=3).layers == [3]
-    assert Refitted.__abstractmethods__ == {"weights"} and Online.__abstractmethods__ == {"start"}
-    assert Early.__abstractmethods__ == {"weights", "early_epochs"} and Asked.__abstractmethods__ == {"weights"}
+    assert ByExit.__abstractmethods__ == {"weights"} and ByGroupLoss.__abstractmethods__ == {"start"}
+    assert ByEarlyModel.__abstractmethods__ == {"weights", "early_epochs"} and InRefit.__abstractmethods__ == {
+        "weights"
+    }
 
 
 def test_refits_are_due_from_the_warm_start_on_at_their_interval():
@@ -398,7 +411,7 @@ def test_a_name_of_fairkd_and_one_that_no_entry_can_state_are_refused():
     with pytest.raises(ValueError, match="name = 'Foo': should be a word of small letters"):
         register(type("Foo", (METHODS["erm"],), {"name": "Foo"}))
     with pytest.raises(ValueError, match="Half: lacks weights"):
-        register(type("Half", (Refitted,), {"name": "half"}))
+        register(type("Half", (ByExit,), {"name": "half"}))
     with pytest.raises(ValueError, match="name = None: should be a word of small letters"):
         register(type("Nameless", (Method,), {}))
     with pytest.raises(ValueError, match="Alone: should be a subclass of Method"):
@@ -410,7 +423,7 @@ def test_a_parameter_that_a_property_would_hide_is_refused():
     weights = {"weights": lambda self, probs, labels: torch.ones(len(labels))}
     epochs = {"__annotations__": {"early_epochs": int}, "early_epochs": 1}
     with pytest.warns(UserWarning, match="early_epochs"):  # pydantic's
-        own = type("Own", (Early,), {"name": "own", "__module__": __name__} | weights | epochs)
+        own = type("Own", (ByEarlyModel,), {"name": "own", "__module__": __name__} | weights | epochs)
     with pytest.raises(ValueError, match="Own: early_epochs is a property of it and no parameter; .* another name"):
         register(own)
     assert "own" not in METHODS

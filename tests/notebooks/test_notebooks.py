@@ -111,7 +111,7 @@ student_model: null  # its alternate layers
 teacher_epochs: 1  # one
 student_epochs: 2  # the second uses weights
 report_to: none  # nobody looks
-students: [kd, laplace@2, "laplace@2,place=refit,refit_on=validation"]  # its weights are of validation examples
+students: [kd, laplace@2, afr]  # weights of training and of validation examples
 """
 CHANGED = {
     "02_student": "aux_layer = 2; changes = {'place': 'refit'}",

@@ -6,11 +6,12 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
-from fairkd import ParameterError
+from fairkd import Experiment, ParameterError
 from fairkd.data import load, tokenize
 from fairkd.training.features import logits, pooled_states
 from fairkd.training.halving import alternate_layers
 from fairkd.training.models import check, load_student, load_teacher, load_tokenizer
+from tests.tiny import small_parameters
 
 LABELS = ("entailment", "neutral", "contradiction")
 
@@ -57,12 +58,16 @@ def test_a_checkpoint_with_other_labels_is_refused(small, encoder, project, name
         check(small.vary(**{parameter: "./ready"}), LABELS)
 
 
-def test_an_aux_layer_beyond_the_student_is_refused(small):
+def test_an_aux_layer_beyond_the_student_is_refused(small, encoder):
     assert check(small, LABELS) == 2
     with pytest.raises(ParameterError, match="aux_layer = 3: the student has layers 1 to 2"):
         check(small.vary(aux_layer=3), LABELS)
-    with pytest.raises(ParameterError, match=r"students \(laplace@4\): aux_layer = 4"):
-        check(small.vary(students=["laplace@4"]), LABELS)
+    assert check(small.vary(students=["kd", "laplace@4"]), LABELS) == 2  # which nobody asks this one for
+    standing = Experiment.of_students(small_parameters(encoder) | {"students": ["kd", "laplace@4"]})
+    for asked in (standing, standing.vary(seed=1)):
+        with pytest.raises(ParameterError, match=r"students \(laplace@4\): aux_layer = 4"):
+            check(asked, LABELS)
+    assert check(standing.student("kd"), LABELS) == 2
 
 
 def test_a_model_that_cannot_be_had_is_one_message(small):

@@ -92,7 +92,8 @@ def test_a_training_taken_up_by_more_processes_says_so(small, project, monkeypat
     checkpoint.mkdir(parents=True)
     (checkpoint / "rng_state.pth").touch()
     files.write_manifest(checkpoint, checkpoint.iterdir())
-    assert last_checkpoint(checkpoint.parent) == str(checkpoint) and not caplog.text
+    assert last_checkpoint(checkpoint.parent) == str(checkpoint)
+    assert caplog.messages == ["x.partial: going on from checkpoint-5"]
     monkeypatch.setattr(ranks, "count", lambda: 2)
     assert last_checkpoint(checkpoint.parent) == str(checkpoint)
     assert "checkpoint-5 of x.partial: written by 1 processes, taken up by 2" in caplog.text

@@ -21,7 +21,7 @@ def check(experiment: Experiment) -> Splits:
     Raises:
         ParameterError: a model that cannot be had or does not fit, an aux_layer that the student does not have,
             quadrature over too many classes, a tracker that is not installed, a batch that several processes cannot
-            share evenly.
+            share evenly, validation rows of one class that are to choose an epoch.
         DataError: data that cannot be had or are not what their file says.
     """
     choose_instructions(experiment)
@@ -30,6 +30,11 @@ def check(experiment: Experiment) -> Splits:
     _check_processes(experiment.batch_size)
     _check_tracker(experiment.report_to)
     splits = load(experiment)
+    if experiment.stops_early and splits.validation["label"].nunique() < 2:
+        raise ParameterError(
+            f"kept_epoch = {experiment.kept_epoch!r}: all validation rows are of one class; set validation_examples "
+            f"above {experiment.validation_examples}, or kept_epoch = 'last epoch'"
+        )
     models.check(experiment, splits.labels)
     _check_vocabulary(experiment)
     if len(splits.labels) > QUADRATURE_CLASSES:

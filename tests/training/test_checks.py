@@ -35,6 +35,13 @@ def test_the_demos_encoder_is_warned_of_where_the_data_are_others(five_classes, 
     assert "knows the words of the demo's sentences, not those of many.yaml" in caplog.text
 
 
+def test_one_validation_row_chooses_no_epoch(five_classes):
+    chosen = five_classes.vary(validation_examples=1, kept_epoch="smallest class difference")
+    with pytest.raises(ParameterError, match="kept_epoch = 'smallest class difference': all validation rows are of one"):
+        check(chosen)
+    assert check(chosen.vary(validation_examples=20))
+
+
 def test_many_classes_are_sampled_and_it_is_said(five_classes, caplog):
     caplog.set_level("INFO", "fairkd")
     assert len(check(five_classes).groups) == 15

@@ -37,7 +37,7 @@ def test_the_demos_encoder_is_warned_of_where_the_data_are_others(five_classes, 
 
 def test_one_validation_row_chooses_no_epoch(five_classes):
     chosen = five_classes.vary(validation_examples=1, kept_epoch="smallest class difference")
-    with pytest.raises(ParameterError, match="kept_epoch = 'smallest class difference': all validation rows are of one"):
+    with pytest.raises(ParameterError, match="kept_epoch = 'smallest class difference': all validation rows"):
         check(chosen)
     assert check(chosen.vary(validation_examples=20))
 

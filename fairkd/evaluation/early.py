@@ -5,9 +5,9 @@ are used and the answer is the student's own. The depth of an answer is the laye
 exits and is set on validation rows, so that answers there have the mean depth asked for.
 
 Criteria: the margin of an exit's softmax or of its Laplace predictive, entropy (DeeBERT, Xin et al. 2020), patience
-(PABEE, Zhou et al. 2020; ties are broken at random), and the control, which stops at random. A monotone rescaling of
-every exit's confidence gives the same answers, so two margins differ by how they rank rows within an exit, and exits
-against each other.
+(PABEE, Zhou et al. 2020; ties are broken at random), and two controls that look at nothing: `random` stops anywhere,
+`layer` every row at one layer, or at the one after it. A monotone rescaling of every exit's confidence gives the same
+answers, so two margins differ by how they rank rows within an exit, and exits against each other.
 """
 
 from collections.abc import Callable
@@ -51,6 +51,11 @@ def _random(told: list[np.ndarray], drawn: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def _layer(told: list[np.ndarray], drawn: np.ndarray) -> np.ndarray:
+    """The later, the surer: the drawn number tells which rows stop a layer earlier, so that any depth can be had."""
+    return len(told) + drawn
+
+
 class Criterion(NamedTuple):
     """When an exit is sure.
 
@@ -69,6 +74,7 @@ CRITERIA = {
     "entropy": Criterion(_negative_entropy),
     "patience": Criterion(_patience),
     "random": Criterion(_random),
+    "layer": Criterion(_layer),
 }
 
 
@@ -94,7 +100,7 @@ def sureness(predictions: pd.DataFrame, criterion: str, seed: int = 0) -> np.nda
     Args:
         predictions: a predictions table with `exit{l}` and `exit{l}_laplace` for l = 1..L.
         criterion: one of `CRITERIA`.
-        seed: of the criteria that draw, random and patience.
+        seed: of the criteria that draw: patience, random and layer.
 
     Raises:
         ValueError: an unknown criterion, or a table with fewer than two exits.
@@ -192,12 +198,12 @@ def early_answers(held: dict[str, dict[int, Held]], depths: list[float], *, conf
 def early_differences(held: dict[str, dict[int, Held]], depth: float, *, confidence: float = 0.95) -> pd.DataFrame:
     """What the accuracies of criteria differ by at one depth asked for, paired in seeds and rows.
 
-    Every criterion minus the random control and minus the margin: columns student, criterion, baseline, row, value,
+    Every criterion minus either control and minus the margin: columns student, criterion, baseline, row, value,
     low, high, p, as `evaluation.compare` has them.
     """
     parts = []
     for student, of_seed in held.items():
-        compared = compare(_told(of_seed, depth), ["random", "margin"], n_boot=0, confidence=confidence)
+        compared = compare(_told(of_seed, depth), ["random", "layer", "margin"], n_boot=0, confidence=confidence)
         parts.append(compared.differences.rename(columns={"student": "criterion"}).assign(student=student))
     apart = pd.concat(parts, ignore_index=True)
     return apart[["student", "criterion", "baseline", "row", "value", "low", "high", "p"]]

@@ -54,7 +54,7 @@ def by_hand(predictions, criterion, row):
     return counts + draws(len(predictions), LAYERS - 1)[row]  # of equals
 
 
-@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name != "random"])
+@pytest.mark.parametrize("criterion", [name for name in CRITERIA if name not in ("random", "layer")])
 def test_sureness_is_its_formula(criterion):
     predictions = table(0)
     found = sureness(predictions, criterion)
@@ -67,6 +67,16 @@ def test_the_control_looks_at_nothing_and_is_the_same_twice():
     np.testing.assert_array_equal(found, sureness(table(1), "random"))
     np.testing.assert_array_equal(found, draws(90, LAYERS - 1))
     assert not np.array_equal(found, sureness(table(0), "random", seed=1))
+    np.testing.assert_array_equal(sureness(table(0), "layer"), found + np.arange(1, LAYERS))
+
+
+def test_one_layer_answers_all_or_the_two_between_which_the_depth_lies():
+    predictions = table(3)
+    sure, importance = sureness(predictions, "layer"), predictions["importance"].to_numpy()
+    for depth, layers in ((2 / LAYERS, {2}), (2.4 / LAYERS, {2, 3})):
+        found = answers(predictions, "layer", threshold_for(sure, importance, depth))
+        assert set(found["layer"]) == layers
+        assert np.average(found["depth"], weights=importance) == pytest.approx(depth, abs=0.02)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

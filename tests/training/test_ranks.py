@@ -88,6 +88,7 @@ def test_the_first_process_alone_tells_the_folder(project, monkeypatch, capsys):
 
 
 def test_a_training_taken_up_by_more_processes_says_so(small, project, monkeypatch, caplog):
+    caplog.set_level("INFO", "fairkd")
     checkpoint = project / "x.partial" / "checkpoint-5"
     checkpoint.mkdir(parents=True)
     (checkpoint / "rng_state.pth").touch()

@@ -155,7 +155,8 @@ def _kept(folder: Path) -> Kept:
     state = {".damaged": "damaged", ".partial": "interrupted"}.get(folder.suffix, "finished")
     if state == "interrupted":
         with _free(folder) as free:
-            state = state if free else "being made"
+            if not free:
+                state = "being made"
     elif state == "finished" and files.damage(folder):
         state = "damaged"
     told = ", ".join(f"{name}={stated[name]}" for name in (*_TOLD, *_own(stated)) if stated.get(name) is not None)

@@ -81,9 +81,7 @@ def entered(registry: dict[str, type], new: type, kind: type) -> type:
     name = getattr(new, "name", None)
     if not re.fullmatch(r"[a-z]\w*", str(name)):
         raise ValueError(f"name = {name!r}: should be a word of small letters, digits and _, such as my_method")
-    known = registry.get(new.name)
-    if known and known.__module__.startswith("fairkd.") and new.__module__ != known.__module__:
-        raise ValueError(f"name = {new.name!r}: is that of {known.__module__}.{known.__name__}; choose another")
+    keep_own(registry, new.name, new)
     if missing := sorted(getattr(new, "__abstractmethods__", ())):
         raise ValueError(f"{new.__name__}: lacks {', '.join(missing)}")
     for field in new.model_fields:
@@ -93,6 +91,17 @@ def entered(registry: dict[str, type], new: type, kind: type) -> type:
     remember(new)
     registry[new.name] = new
     return new
+
+
+def keep_own(registry: dict[str, Any], name: str, new: Any) -> None:
+    """Refuse a name in a registry that is that of something of fairkd itself.
+
+    Raises:
+        ValueError: it is.
+    """
+    known = registry.get(name)
+    if known and known.__module__.startswith("fairkd.") and new.__module__ != known.__module__:
+        raise ValueError(f"name = {name!r}: is that of {known.__module__}.{known.__name__}; choose another")
 
 
 def versions() -> dict[str, str]:

@@ -18,11 +18,11 @@ from fairkd.data.groups import has_word
 from fairkd.data.reading import DataError, Table
 from fairkd.data.registry import RULES
 
+log = logging.getLogger("fairkd")
+
 _WHOLE = re.compile(r"[+-]?[0-9]{1,15}(\.0*)?", re.ASCII)
 # Half of a character that UTF-16 writes as two: JSON can hold one, no text can.
 _HALF = re.compile("[\ud800-\udfff]")
-log = logging.getLogger("fairkd")
-
 # More levels are no groups, but a column of names or of measurements.
 _MOST_LEVELS = 50
 

@@ -42,6 +42,11 @@ def group_name(label: str, attribute: str, level: Any) -> str:
     return f"{label}, {attribute_name(attribute, level)}"
 
 
+def group_names(labels: list[str], attribute: str, levels: list[Any]) -> list[str]:
+    """The names of all groups, label by label."""
+    return [group_name(label, attribute, level) for label in labels for level in levels]
+
+
 def attribute_name(attribute: str, level: Any) -> str:
     """The name of a level: "negation" and "no negation" of a boolean, "stars 3" of a number, or the text that it is.
 
@@ -62,7 +67,7 @@ def levels_of(frames: list[pd.DataFrame], attribute: str) -> list[Any]:
 
 def with_groups(frame: pd.DataFrame, labels: list[str], attribute: str, levels: list[Any]) -> pd.DataFrame:
     """The frame with `group`, a category of all groups, absent ones too, and `importance` 1."""
-    groups = [group_name(label, attribute, level) for label in labels for level in levels]
+    groups = group_names(labels, attribute, levels)
     level_index = frame[attribute].map({level: i for i, level in enumerate(levels)}).to_numpy(dtype=np.int64)
     codes = frame["label"].to_numpy() * len(levels) + level_index
     return frame.assign(group=pd.Categorical.from_codes(codes, categories=groups), importance=1.0)

@@ -59,11 +59,9 @@ def register_rule(name: str) -> Callable[[_Rule], _Rule]:
     """
     if not isinstance(name, str):
         raise ValueError(f"{name!r}: a rule is registered by a name; write @register_rule('name') above it")
-    known = RULES.get(name)
 
     def register(rule: _Rule) -> _Rule:
-        if known and known.__module__.startswith("fairkd.") and rule.__module__ != known.__module__:
-            raise ValueError(f"name = {name!r}: is that of {known.__module__}.{known.__name__}; choose another")
+        provenance.keep_own(RULES, name, rule)
         provenance.remember(rule)
         RULES[name] = rule
         return rule

@@ -10,7 +10,7 @@ import pandas as pd
 from fairkd.data import reading
 from fairkd.data.cleaning import clean
 from fairkd.data.entry import Entry, entry_named
-from fairkd.data.groups import attribute_name, balance, group_name, levels_of, with_groups
+from fairkd.data.groups import attribute_name, balance, group_names, levels_of, with_groups
 from fairkd.data.options import DataOptions, further_identity, merged_classes, source_of
 from fairkd.data.reading import DataError, Table
 
@@ -247,8 +247,7 @@ def _grouped(frames: list[pd.DataFrame], entry: Entry) -> list[pd.DataFrame]:
         raise DataError(f"{name}: its levels are of one kind in one split and of another in another ({sorted(kinds)})")
     stated = entry.attribute.levels
     levels = levels_of(frames, name) if stated is None else list(dict.fromkeys(stated.values()))
-    rows = [group_name(label, name, level) for label in entry.labels for level in levels]
-    rows += [attribute_name(name, level) for level in levels]
+    rows = [*group_names(entry.labels, name, levels), *(attribute_name(name, level) for level in levels)]
     if twice := sorted({row for row in rows if rows.count(row) > 1}):
         raise DataError(
             f"{entry.name}: {twice[0]!r} would be the name of two groups, or of a group and a level of {name}; name "

@@ -35,9 +35,7 @@ def tokenize(
         columns: the text columns that are read; None is all of the entry's.
     """
     columns = columns or entry.text
-    texts = frame[[*columns, "label"]].reset_index(drop=True)
-
-    cut = []
+    texts, cut = frame[[*columns, "label"]].reset_index(drop=True), []
 
     def of_batch(rows: dict[str, list], index: list[int]) -> dict[str, list]:
         tokens = tokenizer(*(rows[column] for column in columns), truncation=True, max_length=max_length)
